@@ -1,0 +1,1 @@
+"""Drafters that need no model: proposals from tokens alone (numpy only, no torch)."""

@@ -1,0 +1,19 @@
+"""The two kinds of failure a user can cause, each with the exit code the command line gives it."""
+
+from __future__ import annotations
+
+
+class MetaSDError(Exception):
+    """A failure with a one-line message that names the value and the mend."""
+
+    exit_code = 2
+
+
+class UsageError(MetaSDError, ValueError):
+    """Wrong usage or bad input: an unknown name, a malformed line, an impossible setting."""
+
+
+class TraceError(MetaSDError):
+    """A trace that is damaged, foreign or of an unknown schema; the message names the shard or file."""
+
+    exit_code = 3

@@ -1,0 +1,167 @@
+"""What every policy shares: binding to a pool, resetting, masking, reward and state.
+
+A policy is numpy only and knows neither traces nor models. All its state is arrays with the lane first, ``[B, ...]``,
+so one implementation serves the live loop (B = 1) and a vector environment (B = 4,096).
+
+To add one: subclass ``Policy`` (or ``IndexPolicy``), write ``allocate``/``clear``/``choose``/``learn`` (or ``index``),
+and add one line to ``POLICIES`` in ``metasd/policies/__init__.py``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metasd import rewards
+from metasd.core import Bools, Context, Floats, Ints, Revealed, Rounds
+from metasd.errors import UsageError
+from metasd.noise import Keys, LaneNoise
+from metasd.pool import Pool
+
+
+class Policy(ABC):
+    """A rule that picks an arm for every lane before each round and learns from the round.
+
+    Args:
+        reward: what it learns from, a name in ``metasd.rewards.REWARDS`` or ``auto``.
+        mask: choose among available arms only. Off, it may choose an arm without a proposal: a plain round.
+
+    Class attributes:
+        feedback: "bandit" (its own rounds) or "full" (also ``observe``).
+        scope: with full feedback, "free" for drafters whose counterfactuals cost no model pass, or "all".
+        reads: optional Context fields it wants filled: "signals", "lag", "cost".
+        default_reset: "prompt" (forget at every text) or "never" (keep what was learned).
+        censored: with full feedback, whether it also wants lengths cut off at the frontier, flagged.
+    """
+
+    feedback: ClassVar[Literal["bandit", "full"]] = "bandit"
+    scope: ClassVar[Literal["free", "all"]] = "free"
+    reads: ClassVar[frozenset[str]] = frozenset()
+    default_reset: ClassVar[Literal["prompt", "never"]] = "prompt"
+    censored: ClassVar[bool] = False
+
+    pool: Pool
+    lanes: int
+    noise: LaneNoise
+
+    def __init__(self, reward: str = "auto", mask: bool = True) -> None:
+        self.reward_name = reward
+        self.mask = mask
+
+    # -- what the loop calls ------------------------------------------------------------------------------------
+
+    def bind(self, pool: Pool, lanes: int, *, reset: str | None = None, overlap: bool = True) -> None:
+        """Get ready for ``lanes`` lanes of ``pool``. ``overlap``: whether rounds will carry it."""
+        self.pool, self.lanes = pool, lanes
+        self.reset = reset or self.default_reset
+        if self.reset not in ("prompt", "never"):
+            raise UsageError(f"reset {self.reset!r} is unknown; use prompt or never")
+        self.reward_name = rewards.resolve(self.reward_name, overlap=overlap)
+        self._reward = rewards.REWARDS[self.reward_name]
+        self.noise = LaneNoise(lanes)
+        self.allocate(lanes, len(pool))
+        self.clear(np.arange(lanes))
+
+    def begin(self, lanes: Ints, keys: Keys) -> None:
+        """``lanes`` start a new text; the noise of each is keyed by it."""
+        self.noise.begin(lanes, keys)
+        if self.reset == "prompt":
+            self.clear(lanes)
+
+    def select(self, context: Context) -> Ints:
+        """[B] the arm each lane plays next."""
+        return self.choose(context, self.allowed(context))
+
+    def update(self, rounds: Rounds) -> None:
+        """Learn from finished rounds. A round without a draft says nothing of its arm, unless the arm is plain."""
+        told = (rounds.drafted > 0) | self.pool.plain[rounds.arm]
+        if not told.all():
+            rounds = rounds.take(told)
+        if len(rounds):
+            self.learn(rounds, self._reward(rounds, self.pool))
+
+    def observe(self, revealed: Revealed) -> None:  # noqa: B027 - only full-feedback policies need it
+        """Learn from full information; called after ``update`` when ``feedback`` is "full"."""
+
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """Everything learned, as arrays: saving and loading it continues the same sequence of choices."""
+        state = {k: v.copy() for k, v in vars(self).items() if isinstance(v, np.ndarray)}
+        return state | {f"noise.{k}": v for k, v in self.noise.state_dict().items()}
+
+    def load_state_dict(self, state: dict[str, NDArray[Any]]) -> None:
+        own = {k for k, v in vars(self).items() if isinstance(v, np.ndarray)}
+        if own != {k for k in state if not k.startswith("noise.")}:
+            raise UsageError(f"state holds {sorted(state)}, but {type(self).__name__} keeps {sorted(own)}")
+        for name in own:
+            if getattr(self, name).shape != state[name].shape:
+                raise UsageError(f"state {name} has shape {state[name].shape}, expected {getattr(self, name).shape}")
+            getattr(self, name)[...] = state[name]
+        self.noise.load_state_dict({k[6:]: v for k, v in state.items() if k.startswith("noise.")})
+
+    # -- what a policy writes -----------------------------------------------------------------------------------
+
+    def allocate(self, lanes: int, arms: int) -> None:  # noqa: B027 - a policy without state needs none
+        """Create the state arrays, [lanes, ...]."""
+
+    def clear(self, lanes: Ints) -> None:  # noqa: B027
+        """Forget everything on ``lanes``."""
+
+    @abstractmethod
+    def choose(self, context: Context, allowed: Bools) -> Ints:
+        """[B] arms, from ``allowed`` [B, K] (every row has at least one)."""
+
+    def learn(self, rounds: Rounds, reward: Floats) -> None:  # noqa: B027
+        """Learn ``reward`` [n] of ``rounds``; ``rounds.lane`` says which rows of the state they belong to."""
+
+    # -- helpers ------------------------------------------------------------------------------------------------
+
+    def allowed(self, context: Context) -> Bools:
+        """[B, K] what may be chosen; all arms where none has a proposal, since then every arm is a plain round."""
+        if not self.mask:
+            return np.ones_like(context.available)
+        none = ~context.available.any(axis=1, keepdims=True)
+        return context.available | none
+
+
+def best(index: Floats, allowed: Bools) -> Ints:
+    """[B] the allowed arm with the largest index; ties go to the first in pool order."""
+    return np.argmax(np.where(allowed, index, -np.inf), axis=1)
+
+
+class IndexPolicy(Policy):
+    """Plays the arm with the largest index; every allowed arm not yet tried is tried first, in pool order.
+
+    Keeps ``n`` [B, K] trials and ``total`` [B, K] summed reward; subclasses write ``index``.
+    """
+
+    n: Floats
+    total: Floats
+
+    def allocate(self, lanes: int, arms: int) -> None:
+        self.n = np.zeros((lanes, arms))
+        self.total = np.zeros((lanes, arms))
+
+    def clear(self, lanes: Ints) -> None:
+        self.n[lanes] = 0
+        self.total[lanes] = 0
+
+    def choose(self, context: Context, allowed: Bools) -> Ints:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            index = self.index(context)
+        return best(np.where(self.n > 0, index, np.inf), allowed)
+
+    @abstractmethod
+    def index(self, context: Context) -> Floats:
+        """[B, K] index of each arm; entries of arms never tried are ignored."""
+
+    def learn(self, rounds: Rounds, reward: Floats) -> None:
+        self.n[rounds.lane, rounds.arm] += 1
+        self.total[rounds.lane, rounds.arm] += reward
+
+    @property
+    def mean(self) -> Floats:
+        """[B, K] mean reward."""
+        return self.total / np.maximum(self.n, 1)
