@@ -85,8 +85,9 @@ class Rounds:
 
     def take(self, rows: Ints | Bools) -> Rounds:
         """The rounds at ``rows`` (indices or a mask)."""
-        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Rounds(**{k: None if v is None else v[rows] for k, v in values.items()})
+        columns = ((f.name, getattr(self, f.name)) for f in fields(self))
+        taken: dict[str, Any] = {name: None if column is None else column[rows] for name, column in columns}
+        return Rounds(**taken)
 
     def counts(self) -> list[tuple[int, ...]]:
         """Everything but seconds and overlap, as comparable tuples; used to compare run with replay."""
@@ -189,7 +190,8 @@ def settle(
 def concatenate(parts: Sequence[Rounds]) -> Rounds:
     """Many Rounds as one, in order. Optional fields must be present in all parts or in none."""
     columns: dict[str, Any] = {f.name: [getattr(p, f.name) for p in parts] for f in fields(Rounds)}
-    return Rounds(**{k: None if v[0] is None else np.concatenate(v) for k, v in columns.items()})
+    joined: dict[str, Any] = {k: None if v[0] is None else np.concatenate(v) for k, v in columns.items()}
+    return Rounds(**joined)
 
 
 class Session(Protocol):

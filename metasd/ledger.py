@@ -99,7 +99,7 @@ class Ledger:
             value = values[picked].sum().item()
             return value if seeds == 1 else value / seeds
 
-        times = {name: total(values) if self._timed else None for name, values in self.times.items()}
+        times: dict[str, Any] = {name: total(values) if self._timed else None for name, values in self.times.items()}
         seconds = sum(v for v in times.values() if v is not None) if self._timed else None
         arms = {name: total(self.arms[:, i]) for i, name in enumerate(self.pool.names)}
         counts: dict[str, Any] = {name: total(values) for name, values in self.counts.items()}

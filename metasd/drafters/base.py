@@ -66,5 +66,5 @@ class TextDrafter(Drafter, Protocol):
     """
 
     def agreement(self) -> Floats:
-        """[m] for each token of the last ``extend``: 1 if it was the first proposal there, 0 if not, NaN without one."""
+        """[m] per token of the last ``extend``: 1 if it was the first proposal there, 0 if not, NaN without one."""
         ...
