@@ -41,7 +41,7 @@ class StopReason(IntEnum):
 class Context:
     """All that a policy may look at before a round; nothing in it knows the future.
 
-    Rows of lanes that are done carry ``remaining`` 0; whatever is selected for them is ignored. The last three
+    Rows of lanes that are done carry ``remaining`` 0; whatever is selected for them is ignored. The optional
     fields are filled only for a policy that names them in ``Policy.reads``, and None otherwise.
     """
 
@@ -51,6 +51,8 @@ class Context:
     signals: Floats | None = None  # [B, D, F] see metasd.signals, NaN where a drafter has none
     lag: Ints | None = None  # [B, D] tokens a drafter would have to catch up if chosen now
     cost: Floats | None = None  # [B, K] expected seconds of a round with each arm, catch-up included; NaN if unknown
+    tail: Ints | None = None  # [B, 2] the last two tokens of the text, newest last; -1 where there is none
+    proposal: Ints | None = None  # [B, D] first token each free drafter proposes now; -1 where it has none
 
 
 @dataclass(slots=True)

@@ -32,7 +32,7 @@ class Policy(ABC):
     Class attributes:
         feedback: "bandit" (its own rounds) or "full" (also ``observe``).
         scope: with full feedback, "free" for drafters whose counterfactuals cost no model pass, or "all".
-        reads: optional Context fields it wants filled: "signals", "lag", "cost".
+        reads: optional Context fields it wants filled: "signals", "lag", "cost", "tail", "proposal".
         default_reset: "prompt" (forget at every text) or "never" (keep what was learned).
         censored: with full feedback, whether it also wants lengths cut off at the frontier, flagged.
     """

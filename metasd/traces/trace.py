@@ -72,16 +72,18 @@ class Trace:
         """[P] answer tokens of each prompt."""
         return np.diff(self.offsets)
 
-    def pool(self, draft_length: int | None = None, *, plain: bool = False) -> Pool:
-        """One arm a drafter, at its recorded draft length or at ``draft_length``; ``plain`` appends plain decoding.
+    def pool(self, draft_length: int | None = None) -> Pool:
+        """The arms as recorded, or one arm a drafter cut to ``draft_length`` (0: plain decoding alone).
 
         Raises UsageError for a draft length that is negative or above the recorded one.
         """
-        if draft_length is not None:
-            self.check_draft_length(draft_length)
-        lengths = [int(n) if draft_length is None else min(draft_length, int(n)) for n in self.draft_lengths]
-        arms = [(d, n) for d, n in enumerate(lengths)]
-        return Pool(self.drafters, [*arms, (-1, 0)] if plain else arms)
+        if draft_length is None:
+            if "pool" in self.manifest:
+                return Pool.from_json(self.manifest["pool"])
+            return Pool(self.drafters, [(d, int(n)) for d, n in enumerate(self.draft_lengths)])
+        self.check_draft_length(draft_length)
+        arms = [(d, min(draft_length, int(n))) for d, n in enumerate(self.draft_lengths)]
+        return Pool(self.drafters, arms if draft_length else [(-1, 0)])
 
     def check_draft_length(self, draft_length: int) -> None:
         """Raises UsageError unless 0 <= draft_length <= the recorded one."""
