@@ -10,6 +10,7 @@ and add one line to ``POLICIES`` in ``metasd/policies/__init__.py``.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -50,6 +51,29 @@ class Policy(ABC):
     def __init__(self, reward: str = "auto", mask: bool = True) -> None:
         self.reward_name = reward
         self.mask = mask
+
+    # -- what a runner calls ------------------------------------------------------------------------------------
+
+    def set_prior(self, prior: Mapping[str, Any]) -> None:
+        """Start from what ``metasd fit`` learned offline; call it before ``bind``. Raises UsageError by default."""
+        raise UsageError(f"{type(self).__name__} takes no prior; only policies that metasd fit can train do")
+
+    def wants(self, overlap: bool) -> dict[str, Any]:
+        """What a session must deliver to this policy. ``overlap``: whether the session could record it."""
+        reward = rewards.resolve(self.reward_name, overlap=overlap)
+        return {
+            "reads": self.reads,
+            "overlap": reward == "block_divergence",
+            "feedback": self.feedback,
+            "scope": self.scope,
+            "censored": self.censored,
+        }
+
+    def settings(self) -> dict[str, Any]:
+        """Every setting as resolved, for results: the constructor's arguments, the reward and the reset."""
+        own = {k: v for k, v in vars(self).items() if isinstance(v, bool | int | float | str) and k[0] != "_"}
+        own.pop("lanes", None)
+        return own
 
     # -- what the loop calls ------------------------------------------------------------------------------------
 

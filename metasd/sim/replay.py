@@ -1,0 +1,118 @@
+"""One policy on one trace: what ``metasd replay`` prints, ``compare`` repeats and the tests check."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from metasd.core import Floats, Ints, Rounds
+from metasd.costs import CostModel
+from metasd.ledger import Ledger
+from metasd.loop import decode
+from metasd.noise import key
+from metasd.policies import Policy, make
+from metasd.pool import Pool
+from metasd.results import by_domain, row
+from metasd.sim.oracle import clairvoyant_rounds, fixed_arm_rounds
+from metasd.sim.session import TraceSession
+from metasd.traces import Trace
+
+
+@dataclass(slots=True)
+class Replay:
+    """The outcome of one policy on a trace, by episode. An episode is one prompt under one seed.
+
+    Attributes:
+        prompt: [E] index of each episode's prompt in the trace.
+        seed: [E] seed of each episode.
+    """
+
+    policy: str
+    settings: dict[str, Any]
+    trace: Trace
+    pool: Pool
+    ledger: Ledger
+    prompt: Ints
+    seed: Ints
+    seeds: int
+    rounds: list[Rounds]  # every round in the order played, only if asked for
+
+    @property
+    def reset(self) -> str:
+        return str(self.settings["reset"])
+
+    def by_prompt(self, values: Floats | Ints) -> Floats:
+        """[P] mean over seeds of a value per episode."""
+        total = np.bincount(self.prompt, weights=values, minlength=len(self.trace))
+        return total / self.seeds
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Result rows by domain and in total; counts are means over seeds."""
+        fixed = fixed_arm_rounds(self.trace, self.pool).min(axis=1)
+        optimum = clairvoyant_rounds(self.trace, self.pool)
+
+        def make_row(totals: Any, rows: Ints, domain: str) -> dict[str, Any]:
+            at = self.prompt[rows]
+            return row(
+                totals,
+                policy=self.policy,
+                reset=self.reset,
+                domain=domain,
+                regret_rounds=totals.rounds - fixed[at].sum().item() / self.seeds,
+                oracle_rounds=optimum[at].sum().item() / self.seeds,
+            )
+
+        domains = [self.trace.domains[p] for p in self.prompt]
+        return by_domain(self.ledger, domains, make_row, self.seeds)
+
+
+def order_of(trace: Trace, seed: int) -> Ints:
+    """The order in which a policy that keeps what it learned meets the prompts: seed 0 as recorded, others shuffled."""
+    recorded = np.arange(len(trace))
+    return recorded if seed == 0 else np.random.default_rng(int(key(seed, "order"))).permutation(recorded)
+
+
+def replay(
+    trace: Trace,
+    spec: str,
+    *,
+    seeds: int = 1,
+    reset: str | None = None,
+    draft_length: int | None = None,
+    prior: Mapping[str, Any] | None = None,
+    costs: CostModel | None = None,
+    lanes: int = 256,
+    keep_rounds: bool = False,
+) -> Replay:
+    """Replay the policy that ``spec`` describes on every prompt of ``trace``, under seeds 0..seeds-1.
+
+    lanes: how many texts are played side by side when the policy is reset at every prompt; results do not depend
+        on it. A policy that is never reset gets one lane a seed and meets the prompts one after the other.
+    Raises UsageError for an unknown policy or key, a draft length that was not recorded, or a reward it lacks.
+    """
+    policy = make(spec)
+    if prior is not None:
+        policy.set_prior(prior)
+    pool = trace.pool(draft_length)
+    kept = reset or policy.default_reset
+    if kept == "never":
+        episodes = [order_of(trace, seed) for seed in range(seeds)]
+        lane_seeds = [np.full(len(e), seed) for seed, e in enumerate(episodes)]
+    else:
+        pairs = np.stack(np.meshgrid(np.arange(len(trace)), np.arange(seeds), indexing="ij"), -1).reshape(-1, 2)
+        used = min(lanes, len(pairs))
+        episodes = [pairs[lane::used, 0] for lane in range(used)]
+        lane_seeds = [pairs[lane::used, 1] for lane in range(used)]
+    session = TraceSession(
+        trace, pool, episodes=episodes, seeds=lane_seeds, costs=costs, **policy.wants(trace.overlap is not None)
+    )
+    policy.bind(pool, session.lanes, reset=kept, overlap=trace.overlap is not None)
+    ledger = Ledger(pool, len(session.episode_prompt))
+    kept_rounds: list[Rounds] = []
+    decode(session, policy, ledger, on_rounds=kept_rounds.append if keep_rounds else None)
+    return Replay(
+        spec, policy.settings(), trace, pool, ledger, session.episode_prompt, session.episode_seed, seeds, kept_rounds
+    )
