@@ -1,4 +1,4 @@
-"""The result schema: one row a (policy, domain), the same keys and the same maths for ``run``, ``replay`` and ``compare``.
+"""The result schema: one row a (policy, domain), the same keys for ``run``, ``replay`` and ``compare``.
 
 A key whose value is unknown is None, never absent.
 """

@@ -13,7 +13,7 @@ from metasd.costs import CostModel
 from metasd.ledger import Ledger
 from metasd.loop import decode
 from metasd.noise import key
-from metasd.policies import Policy, make
+from metasd.policies import make
 from metasd.pool import Pool
 from metasd.results import by_domain, row
 from metasd.sim.oracle import clairvoyant_rounds, fixed_arm_rounds

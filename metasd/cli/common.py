@@ -1,0 +1,87 @@
+"""What several commands share: options, consoles, and how a result document leaves the program."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+FilePath = click.Path(path_type=Path)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout, nothing else.")
+trace_option = click.option("--trace", "path", type=FilePath, required=True, help="Folder of a recorded trace.")
+prior_option = click.option("--prior", type=FilePath, help="Prior file written by metasd fit.")
+reset_option = click.option(
+    "--reset",
+    type=click.Choice(["prompt", "never"]),
+    help="Forget at every prompt, or keep what was learned. Default: the policy's own.",
+)
+unaligned_option = click.option(
+    "--include-unaligned", is_flag=True, help="Also use prompts whose columns were recorded on another text."
+)
+
+
+def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that choose models and how they decode."""
+    options = (
+        click.option("--target", default="smollm2", show_default=True, help="Hub id, folder, .gguf file or smollm2."),
+        click.option(
+            "--drafter", "drafters", multiple=True, metavar="SPEC", help="name or name:key=value,... (repeat)."
+        ),
+        click.option("--draft-length", type=int, default=8, show_default=True, help="Draft length of every drafter."),
+        click.option("--max-new-tokens", type=int, default=128, show_default=True, help="Token budget of a text."),
+        click.option("--temperature", type=float, default=0.0, show_default=True, help="0 decodes greedily."),
+        click.option("--top-k", type=int, help="Sample among the k likeliest tokens."),
+        click.option("--top-p", type=float, help="Sample within this probability mass."),
+        click.option("--seed", type=int, default=0, show_default=True),
+        click.option("--device", default="cpu", show_default=True, help="cpu or cuda."),
+        click.option("--dtype", default="float32", show_default=True, help="float32, bfloat16 or float16."),
+        click.option(
+            "--turns", type=click.Choice(["first", "all"]), default="first", help="Turns of a Spec-Bench line."
+        ),
+        click.option("--raw", is_flag=True, help="Do not apply the chat template."),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def progress_console() -> Console:
+    """Where progress and logs go: stderr."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def result_console() -> Console:
+    """Where tables go: stdout. A pipe has no width of its own, so give it a wide one."""
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=160)
+
+
+def emit(document: Mapping[str, Any]) -> None:
+    """Print ``document`` as one line of JSON on stdout."""
+    click.echo(json.dumps(document, allow_nan=False))
+
+
+def load_prior(path: Path | None) -> dict[str, Any] | None:
+    """The prior in ``path``. Raises UsageError when it is not one."""
+    from metasd.errors import UsageError
+
+    if path is None:
+        return None
+    try:
+        prior = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--prior {path}: {error}; write one with metasd fit") from error
+    if not isinstance(prior, dict):
+        raise UsageError(f"--prior {path} is not a JSON object; write one with metasd fit")
+    return prior

@@ -1,0 +1,44 @@
+"""``metasd distill``: build the training-free specialists (n-gram tables) of a target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from metasd.cli.common import FilePath, emit, json_option
+
+
+@click.command("distill")
+@click.option("--target", required=True, help="Hub id, folder, .gguf file or smollm2.")
+@click.option("--prompts", "prompt_file", type=FilePath, required=True, help="JSON lines, or a bundled name: distill.")
+@click.option("--out", type=FilePath, required=True, help="Folder of the new pool of tables.")
+@click.option("--tokens-per-domain", type=click.IntRange(min=1), default=20_000, show_default=True)
+@click.option("--max-new-tokens", type=click.IntRange(min=1), default=192, show_default=True)
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--dtype", default="float32", show_default=True)
+@json_option
+def command(
+    target: str,
+    prompt_file: Path,
+    out: Path,
+    tokens_per_domain: int,
+    max_new_tokens: int,
+    device: str,
+    dtype: str,
+    as_json: bool,
+) -> None:
+    """Build one n-gram table a domain, and one over all, from the target's own greedy answers."""
+    from metasd.prompts import load_prompts
+    from metasd.results import document
+    from metasd.runtime.distill import distill
+    from metasd.runtime.load import load_target
+
+    prompts = load_prompts(prompt_file)
+    model = load_target(target, device=device, dtype=dtype)
+    summary = distill(model, prompts, out, tokens_per_domain=tokens_per_domain, max_new_tokens=max_new_tokens)
+    if as_json:
+        emit(document("distill", {"target": target, "prompts": prompt_file.name}, [], tables=summary))
+        return
+    for table in summary:
+        click.echo("  ".join(f"{k} {v}" for k, v in table.items()))

@@ -1,0 +1,26 @@
+"""``metasd fit``: learn a policy's prior from a trace."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from metasd.cli.common import FilePath, trace_option, unaligned_option
+
+
+@click.command("fit")
+@trace_option
+@click.option("--policy", "spec", required=True, metavar="NAME", help="Policy to fit.")
+@click.option("--out", type=FilePath, required=True, help="Prior file to write.")
+@unaligned_option
+def command(path: Path, spec: str, out: Path, include_unaligned: bool) -> None:
+    """Learn a policy's prior from a recorded trace, for --prior of replay, run and compare."""
+    from metasd.sim.fit import fit
+    from metasd.traces import open_trace
+
+    prior = fit(open_trace(path, include_unaligned=include_unaligned), spec)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(prior) + "\n")
+    click.echo(f"{out}: {out.stat().st_size / 1000:.0f} kB")

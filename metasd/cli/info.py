@@ -1,0 +1,92 @@
+"""``metasd policies``, ``metasd drafters``, ``metasd env``: what there is."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import platform
+from typing import Any
+
+import click
+
+from metasd.cli.common import emit, json_option, result_console
+
+
+def _first_line(thing: Any) -> str:
+    return (inspect.getdoc(thing) or "").split("\n", 1)[0]
+
+
+def _show(rows: list[dict[str, Any]], as_json: bool, kind: str) -> None:
+    if as_json:
+        from metasd.results import document
+
+        emit(document(kind, {}, [], **{kind: rows}))
+        return
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("name", "settings", "what it does"):
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(row["name"], ", ".join(f"{k}={v}" for k, v in row["settings"].items()), row["help"])
+    result_console().print(table)
+
+
+def _settings(factory: Any) -> dict[str, Any]:
+    from metasd.specs import parameters
+
+    return {k: None if p.default is p.empty else p.default for k, p in parameters(factory).items()}
+
+
+@click.command("policies")
+@json_option
+def policies(as_json: bool) -> None:
+    """List the policies and their settings."""
+    from metasd.policies import POLICIES
+
+    rows = [
+        {
+            "name": name,
+            "settings": _settings(policy),
+            "feedback": policy.feedback,
+            "reset": policy.default_reset,
+            "help": _first_line(policy),
+        }
+        for name, policy in POLICIES.items()
+    ]
+    _show(rows, as_json, "policies")
+
+
+@click.command("drafters")
+@json_option
+def drafters(as_json: bool) -> None:
+    """List the drafters and their settings."""
+    from metasd.drafters import DRAFTERS
+
+    rows = [{"name": name, "settings": dict(d.settings), "help": d.help} for name, d in DRAFTERS.items()]
+    _show(rows, as_json, "drafters")
+
+
+@click.command("env")
+@json_option
+def env(as_json: bool) -> None:
+    """Show versions and machine, for a bug report."""
+    from metasd.results import versions
+
+    facts = {
+        "versions": versions(),
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "accelerator": _accelerator(),
+    }
+    click.echo(json.dumps(facts) if as_json else json.dumps(facts, indent=2))
+
+
+def _accelerator() -> str | None:
+    """The first CUDA device, None without torch or without one."""
+    try:
+        import torch
+    except ImportError:
+        return None
+    return str(torch.cuda.get_device_name(0)) if torch.cuda.is_available() else None

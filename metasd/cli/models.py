@@ -1,0 +1,100 @@
+"""From command-line options to a target, its drafters and encoded prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from metasd.errors import UsageError
+
+if TYPE_CHECKING:
+    from metasd.drafters.base import Drafter
+    from metasd.pool import Pool
+    from metasd.prompts import Prompt
+    from metasd.runtime.live import Text
+    from metasd.runtime.load import Target
+
+
+@dataclass(slots=True)
+class Models:
+    """A loaded target, a maker of fresh drafters, and the prompts."""
+
+    target: Target
+    build: Callable[[], tuple[list[Drafter], Pool]]
+    prompts: list[Prompt]
+    texts: list[Text]
+    config: dict[str, Any]
+
+
+def open_models(
+    *,
+    target: str,
+    drafters: Sequence[str],
+    draft_length: int,
+    max_new_tokens: int,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+    seed: int,
+    device: str,
+    dtype: str,
+    turns: str,
+    raw: bool,
+    prompt_file: Path | None = None,
+    prompt: str | None = None,
+) -> Models:
+    """Check every setting, read the prompts, load the target. Raises UsageError for the first thing that is wrong."""
+    check_numbers(
+        draft_length=draft_length, max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p
+    )
+    from metasd.prompts import Prompt, load_prompts
+
+    prompts = [Prompt(id="prompt", domain="default", text=prompt)] if prompt is not None else []
+    if prompt_file is not None:
+        prompts = load_prompts(prompt_file, turns=turns)
+    from metasd.runtime.load import check_fits, load_target
+    from metasd.runtime.models import build_drafters
+
+    loaded = load_target(target, device=device, dtype=dtype)
+    texts: list[Text] = []
+    for item in prompts:
+        tokens = loaded.encode(item.text, raw=raw)
+        check_fits(loaded, item.id, len(tokens), max_new_tokens)
+        texts.append((item.id, item.domain, tokens))
+
+    def build() -> tuple[list[Drafter], Pool]:
+        return build_drafters(drafters, loaded, draft_length=draft_length, temperature=temperature, seed=seed)
+
+    config = {
+        "target": target,
+        "drafters": list(drafters),
+        "draft_length": draft_length,
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "seed": seed,
+        "device": device,
+        "dtype": dtype,
+        "raw": raw,
+        "prompts": prompt_file.name if prompt_file else None,
+    }
+    return Models(loaded, build, prompts, texts, config)
+
+
+def check_numbers(
+    *, draft_length: int, max_new_tokens: int, temperature: float, top_k: int | None, top_p: float | None
+) -> None:
+    """Raises UsageError for the first setting outside its range."""
+    bounds = (
+        ("--draft-length", draft_length, draft_length >= 0, "0 or more"),
+        ("--max-new-tokens", max_new_tokens, max_new_tokens >= 1, "1 or more"),
+        ("--temperature", temperature, temperature >= 0, "0 or more"),
+        ("--top-k", top_k, top_k is None or top_k >= 1, "1 or more"),
+        ("--top-p", top_p, top_p is None or 0 < top_p <= 1, "above 0 and at most 1"),
+    )
+    for name, value, good, wanted in bounds:
+        if not good:
+            raise UsageError(f"{name} {value} is out of range; use {wanted}")

@@ -1,0 +1,52 @@
+"""``metasd record``: capture what every drafter of a pool would do at every position."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from metasd.cli.common import FilePath, emit, json_option, model_options, result_console
+
+
+@click.command("record")
+@click.option(
+    "--prompts", "prompt_file", type=FilePath, required=True, help="JSON lines, or a bundled name: demo, reference."
+)
+@click.option("--out", type=FilePath, required=True, help="Folder of the new trace.")
+@click.option("--resume", is_flag=True, help="Go on with a recording that was interrupted.")
+@model_options
+@json_option
+def command(prompt_file: Path, out: Path, resume: bool, as_json: bool, **options: Any) -> None:
+    """Record the target's own text and, at every position, what every drafter would have done."""
+    from metasd.cli.models import open_models
+    from metasd.results import document
+    from metasd.runtime.record import record
+
+    models = open_models(prompt_file=prompt_file, **options)
+    drafters, pool = models.build()
+    summary = record(
+        models.target,
+        drafters,
+        pool,
+        models.prompts,
+        out,
+        max_new_tokens=options["max_new_tokens"],
+        temperature=options["temperature"],
+        top_k=options["top_k"],
+        top_p=options["top_p"],
+        seed=options["seed"],
+        raw=options["raw"],
+        resume=resume,
+    )
+    if as_json:
+        emit(document("record", models.config, [], record=summary))
+        return
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for key, value in summary.items():
+        table.add_row(key, f"{value:.2f}" if isinstance(value, float) else str(value))
+    result_console().print(table)
+    click.echo(f"trace: {out}")

@@ -1,0 +1,74 @@
+"""``metasd replay``: policies on a recorded trace, without torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from metasd.cli.common import (
+    emit,
+    json_option,
+    load_prior,
+    prior_option,
+    progress_console,
+    reset_option,
+    result_console,
+    trace_option,
+    unaligned_option,
+)
+
+
+@click.command("replay")
+@trace_option
+@click.option(
+    "--policy", "specs", multiple=True, required=True, metavar="SPEC", help="name or name:key=value,... (repeat)."
+)
+@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Repetitions, seeds 0..N-1.")
+@click.option("--draft-length", type=int, help="Cut every arm to this draft length. Default: as recorded.")
+@click.option("--costs", type=click.Path(path_type=Path), help="costs.json of another machine.")
+@reset_option
+@prior_option
+@unaligned_option
+@json_option
+def command(
+    path: Path,
+    specs: tuple[str, ...],
+    seeds: int,
+    draft_length: int | None,
+    costs: Path | None,
+    reset: str | None,
+    prior: Path | None,
+    include_unaligned: bool,
+    as_json: bool,
+) -> None:
+    """Replay policies on a trace and print what they would have reached."""
+    from metasd.costs import CostModel
+    from metasd.results import document
+    from metasd.sim.replay import replay
+    from metasd.table import show
+    from metasd.traces import open_trace
+
+    trace = open_trace(path, include_unaligned=include_unaligned)
+    clock = CostModel.load(costs) if costs else None
+    learned = load_prior(prior)
+    outcomes = [
+        replay(trace, spec, seeds=seeds, reset=reset, draft_length=draft_length, prior=learned, costs=clock)
+        for spec in specs
+    ]
+    rows = [row for outcome in outcomes for row in outcome.rows()]
+    if not trace.exact:
+        progress_console().print(f"[yellow]approximate:[/] {trace.manifest['approximation']}")
+    if not as_json:
+        show(rows, result_console())
+        return
+    config = {
+        "trace": path.name,
+        "exact": trace.exact,
+        "seeds": seeds,
+        "draft_length": draft_length,
+        "prior": prior.name if prior else None,
+        "include_unaligned": include_unaligned,
+        "policies": [outcome.settings for outcome in outcomes],
+    }
+    emit(document("replay", config, rows))

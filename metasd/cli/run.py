@@ -1,0 +1,118 @@
+"""``metasd run``: decode live with a policy, and say how it did against the alternatives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from metasd.cli.common import (
+    FilePath,
+    emit,
+    json_option,
+    load_prior,
+    model_options,
+    prior_option,
+    reset_option,
+    result_console,
+)
+
+if TYPE_CHECKING:
+    from metasd.cli.models import Models
+    from metasd.runtime.live import Contender, Decoding
+
+
+@click.command("run")
+@click.option("--prompts", "prompt_file", type=FilePath, help="JSON lines, or a bundled name: demo, reference.")
+@click.option("--prompt", help="One prompt, streamed to the terminal.")
+@click.option(
+    "--policy", "spec", default="default", show_default=True, metavar="SPEC", help="name or name:key=value,..."
+)
+@click.option("--baseline", is_flag=True, help="Also measure plain decoding and every fixed arm, in turn.")
+@click.option("--costs", type=FilePath, help="costs.json of this machine, for policies that weigh time.")
+@click.option("--svg", type=FilePath, help="With --prompt: also write the coloured answer as SVG.")
+@model_options
+@reset_option
+@prior_option
+@json_option
+def command(
+    prompt_file: Path | None,
+    prompt: str | None,
+    spec: str,
+    baseline: bool,
+    costs: Path | None,
+    svg: Path | None,
+    reset: str | None,
+    prior: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Decode live with a policy; --baseline puts plain decoding and every fixed arm beside it."""
+    if (prompt_file is None) == (prompt is None):
+        raise click.UsageError("give either --prompts FILE or --prompt TEXT")
+    from metasd.policies import make
+
+    make(spec)  # an unknown policy is reported before a model is loaded
+    learned = load_prior(prior)
+    from metasd.cli.models import open_models
+    from metasd.costs import CostModel
+    from metasd.runtime import live
+
+    models = open_models(prompt_file=prompt_file, prompt=prompt, **options)
+    how = live.Decoding(
+        max_new_tokens=options["max_new_tokens"],
+        temperature=options["temperature"],
+        top_k=options["top_k"],
+        top_p=options["top_p"],
+        seed=options["seed"],
+        costs=CostModel.load(costs) if costs else None,
+    )
+    entrants = live.contenders([spec], models.build, baseline=baseline, prior=learned)
+    if prompt is not None and not as_json:
+        _stream(models, entrants, how, reset, svg)
+    else:
+        _decode(models, entrants, how, reset)
+    rows = live.rows(entrants, models.texts)
+    if as_json:
+        config = models.config | {"policy": entrants[-1].policy.settings(), "baseline": baseline}
+        emit(document_of(models, entrants[-1], config, rows))
+        return
+    from metasd.table import show
+
+    show(rows, result_console())
+
+
+def document_of(
+    models: Models, entrant: Contender, config: dict[str, Any], rows: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """The JSON document of a run, with the texts that the policy decoded."""
+    from metasd.results import document
+
+    texts = [
+        {"id": name, "token_ids": tokens, "text": models.target.decode(tokens)}
+        for (name, _, _), tokens in zip(models.texts, entrant.session.texts, strict=True)
+    ]
+    extra = {"forward_share": entrant.session.forward_share}
+    return document("run", config, rows, texts=texts, **extra)
+
+
+def _decode(models: Models, entrants: list[Contender], how: Decoding, reset: str | None) -> None:
+    from metasd.progress import bar
+    from metasd.runtime import live
+
+    with bar(len(models.texts) * len(entrants), "decoding") as advance:
+        live.run(models.target, entrants, models.texts, how, reset=reset, advance=advance)
+
+
+def _stream(models: Models, entrants: list[Contender], how: Decoding, reset: str | None, svg: Path | None) -> None:
+    """Decode the one prompt with the policy, printing every token in the colour of the drafter it came from."""
+    from metasd.colours import Painter
+    from metasd.runtime import live
+
+    *baselines, chosen = entrants
+    painter = Painter(chosen.pool, models.target.decode, svg)
+    with painter:
+        live.run(models.target, [chosen], models.texts, how, reset=reset, on_tokens=painter.tokens)
+    if baselines:
+        _decode(models, baselines, how, reset)

@@ -1,0 +1,88 @@
+"""``metasd trace ...``: look at, check, split, import and make traces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from metasd.cli.common import FilePath, emit, json_option, result_console
+
+
+@click.group("trace")
+def group() -> None:
+    """Look at, check, split, import and make traces."""
+
+
+@group.command("show")
+@click.argument("path", type=FilePath)
+@json_option
+def show(path: Path, as_json: bool) -> None:
+    """Describe a trace: models, arms, prompts, sizes."""
+    from metasd.results import document
+    from metasd.traces import describe
+
+    facts = describe(path)
+    if as_json:
+        emit(document("trace show", {"trace": path.name}, [], trace=facts))
+        return
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for key, value in facts.items():
+        table.add_row(key, value if isinstance(value, str) else str(value))
+    result_console().print(table)
+
+
+@group.command("validate")
+@click.argument("path", type=FilePath)
+def validate(path: Path) -> None:
+    """Check every byte and every rule of a trace; exit 3 and name the shard if one fails."""
+    from metasd.traces import validate as check
+
+    for fact in check(path):
+        click.echo(fact)
+
+
+@group.command("split")
+@click.argument("path", type=FilePath)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--out", "outs", type=FilePath, nargs=2, required=True, metavar="A B", help="The two new folders.")
+def split(path: Path, seed: int, outs: tuple[Path, Path]) -> None:
+    """Split a trace into two halves by prompt."""
+    from metasd.traces import split as divide
+
+    divide(path, seed, *outs)
+
+
+@group.command("import")
+@click.argument("form", metavar="FORMAT")
+@click.argument("path", type=FilePath)
+@click.option("--out", type=FilePath, required=True, help="Folder of the new trace.")
+@json_option
+def import_(form: str, path: Path, out: Path, as_json: bool) -> None:
+    """Import other people's traces: specdecode-bench or spec-bench."""
+    from metasd.results import document
+    from metasd.traces import describe, import_trace
+
+    import_trace(form, path, out)
+    facts = describe(out)
+    if as_json:
+        emit(document("trace import", {"format": form, "path": path.name}, [], trace=facts))
+    else:
+        click.echo(f"{out}: {facts['prompts']} prompts, {facts['rows']} positions")
+
+
+@group.command("synth")
+@click.argument("kind")
+@click.option("--out", type=FilePath, required=True, help="Folder of the new trace.")
+@click.option("--prompts", type=click.IntRange(min=1), default=100, show_default=True)
+@click.option("--length", type=click.IntRange(min=1), default=256, show_default=True, help="Tokens of a text.")
+@click.option("--arms", type=click.IntRange(1, 64), default=5, show_default=True, help="Drafters.")
+@click.option("--draft-length", type=click.IntRange(1, 64), default=5, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+def synth(kind: str, out: Path, prompts: int, length: int, arms: int, draft_length: int, seed: int) -> None:
+    """Make a synthetic trace: iid, two-language, drift, alternation or ties."""
+    from metasd.traces import synth as make
+
+    make(kind, out, prompts=prompts, length=length, arms=arms, draft_length=draft_length, seed=seed)

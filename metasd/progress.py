@@ -1,0 +1,52 @@
+"""Progress of long work, on stderr: a bar with the time left on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+EVERY = 10.0  # seconds between lines where stderr is not a terminal
+
+
+@contextmanager
+def bar(total: int, label: str) -> Iterator[Callable[..., None]]:
+    """Yields ``advance(steps=1)``; ``total`` is in the same steps."""
+    if sys.stderr.isatty():
+        with _terminal(total, label) as advance:
+            yield advance
+    else:
+        yield _Lines(total, label)
+
+
+@contextmanager
+def _terminal(total: int, label: str) -> Iterator[Callable[..., None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(label, total=total)
+
+        def advance(steps: int = 1) -> None:
+            progress.advance(task, steps)
+
+        yield advance
+
+
+class _Lines:
+    """One line every ``EVERY`` seconds, and one at the end."""
+
+    def __init__(self, total: int, label: str) -> None:
+        self.total, self.label, self.done = total, label, 0
+        self.began = self.spoke = time.monotonic()
+
+    def __call__(self, steps: int = 1) -> None:
+        self.done += steps
+        now = time.monotonic()
+        if now - self.spoke < EVERY and self.done < self.total:
+            return
+        self.spoke = now
+        left = (now - self.began) / max(self.done, 1) * (self.total - self.done)
+        print(f"{self.label}: {self.done}/{self.total}, {left:.0f} s left", file=sys.stderr)  # noqa: T201
