@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from metasd.drafters.lookup import LookupDrafter
+from metasd.drafters.table import TableDrafter
+from metasd.drafters.text import TextDrafterBase
 
-TEXT_DRAFTERS = {"lookup": LookupDrafter}
+TEXT_DRAFTERS: dict[str, type[TextDrafterBase]] = {"lookup": LookupDrafter, "table": TableDrafter}
 """Factories by the name used in a drafter SPEC; build one with ``metasd.specs.build``."""
 
-__all__ = ["TEXT_DRAFTERS", "LookupDrafter"]
+__all__ = ["TEXT_DRAFTERS", "LookupDrafter", "TableDrafter", "TextDrafterBase"]

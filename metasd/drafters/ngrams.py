@@ -1,0 +1,166 @@
+"""Back-off n-gram tables over token ids: counting, the packed file, and its metadata.
+
+Knows nothing of drafting. A *run* of one to ``order`` tokens maps to the token that most often followed it and the
+share of its occurrences that did.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from metasd.errors import UsageError
+
+FORMAT = "metasd-table-1"
+ORDER = 4
+
+Run = tuple[int, ...]
+Entry = tuple[int, float]
+"""The token most often seen behind a run, and its share of what was seen there."""
+
+
+class Table(Protocol):
+    """What a table drafter asks: the entry of a run, None when it is unknown."""
+
+    order: int
+
+    def get(self, run: Run) -> Entry | None: ...
+
+
+class NgramCounts:
+    """Counts of what followed every run of 1 to ``order`` tokens; grows as texts are added.
+
+    Of two continuations seen equally often the one that got there first stands.
+    """
+
+    def __init__(self, order: int = ORDER) -> None:
+        self.order = order
+        self.tokens = 0
+        self._counts: dict[Run, dict[int, int]] = {}
+        self._best: dict[Run, int] = {}
+
+    def add(self, text: Sequence[int], start: int = 0) -> None:
+        """Count the tokens of ``text`` from index ``start`` on; earlier ones only serve as what they follow."""
+        for here in range(start, len(text)):
+            token = text[here]
+            for order in range(1, min(self.order, here) + 1):
+                self._count(tuple(text[here - order : here]), token)
+        self.tokens += max(len(text) - start, 0)
+
+    def _count(self, run: Run, token: int) -> None:
+        counts = self._counts.setdefault(run, {})
+        counts[token] = counts.get(token, 0) + 1
+        if counts[token] > counts[self._best.setdefault(run, token)]:
+            self._best[run] = token
+
+    def get(self, run: Run) -> Entry | None:
+        token = self._best.get(run)
+        if token is None:
+            return None
+        counts = self._counts[run]
+        return token, counts[token] / sum(counts.values())
+
+    def entries(self) -> dict[Run, Entry]:
+        return {
+            run: (token, self._counts[run][token] / sum(self._counts[run].values()))
+            for run, token in self._best.items()
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class TableInfo:
+    """Where a table comes from. ``tokenizer`` is a hash; a table serves targets with that tokenizer only."""
+
+    tokenizer: str
+    vocabulary: int
+    domain: str = "default"
+    target: str = ""
+    tokens: int = 0
+    order: int = ORDER
+
+
+class NgramTable:
+    """A finished table. Confidences are kept in steps of 1/255, as the file has them."""
+
+    def __init__(self, entries: dict[Run, Entry], info: TableInfo) -> None:
+        self._entries = entries
+        self.info = info
+        self.order = info.order
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, run: Run) -> Entry | None:
+        return self._entries.get(run)
+
+    @classmethod
+    def build(
+        cls,
+        sequences: Iterable[Sequence[int]],
+        order: int = ORDER,
+        *,
+        tokenizer: str,
+        vocabulary: int,
+        domain: str = "default",
+        target: str = "",
+    ) -> NgramTable:
+        """Count ``sequences`` of token ids, each beginning with what its first counted token followed, if anything.
+
+        Raises UsageError when a token lies outside the vocabulary or an order outside 1..8.
+        """
+        if not 1 <= order <= 8:
+            raise UsageError(f"order {order} is not between 1 and 8")
+        counts = NgramCounts(order)
+        for sequence in sequences:
+            if any(not 0 <= token < vocabulary for token in sequence):
+                raise UsageError(f"a token lies outside the vocabulary of {vocabulary}; is the tokenizer the target's?")
+            counts.add(sequence)
+        entries = {run: (token, _steps(share) / 255) for run, (token, share) in counts.entries().items()}
+        return cls(entries, TableInfo(tokenizer, vocabulary, domain, target, counts.tokens, order))
+
+    # -- file ---------------------------------------------------------------------------------------------------
+
+    def save(self, path: Path | str) -> None:
+        """Write one safetensors file: per order k the sorted runs [n, k], their tokens [n] and shares [n] (u8)."""
+        kind = np.uint16 if self.info.vocabulary <= 1 << 16 else np.uint32
+        arrays: dict[str, NDArray[Any]] = {}
+        for order in range(1, self.order + 1):
+            rows = sorted((run, *entry) for run, entry in self._entries.items() if len(run) == order)
+            arrays[f"runs{order}"] = np.array([r[0] for r in rows], kind).reshape(-1, order)
+            arrays[f"tokens{order}"] = np.array([r[1] for r in rows], kind)
+            arrays[f"shares{order}"] = np.array([_steps(r[2]) for r in rows], np.uint8)
+        save_file(arrays, path, {"format": FORMAT, "info": json.dumps(asdict(self.info))})
+
+    @classmethod
+    def load(cls, path: Path | str) -> NgramTable:
+        """Read a file made by ``save``. Raises UsageError when there is none, or it is not a table."""
+        try:
+            with safe_open(path, "numpy") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("format") != FORMAT:
+                    raise UsageError(f"{path} is not a table of format {FORMAT}; make one with metasd distill")
+                info = TableInfo(**json.loads(metadata["info"]))
+                entries: dict[Run, Entry] = {}
+                for order in range(1, info.order + 1):
+                    runs = map(tuple, file.get_tensor(f"runs{order}").tolist())
+                    shares = (file.get_tensor(f"shares{order}") / 255).tolist()
+                    following = zip(file.get_tensor(f"tokens{order}").tolist(), shares, strict=True)
+                    entries.update(zip(runs, following, strict=True))
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            if isinstance(error, UsageError):
+                raise
+            raise UsageError(f"table {path} cannot be read ({error}); make it anew with metasd distill") from None
+        return cls(entries, info)
+
+
+def _steps(share: float) -> int:
+    """A share as the file keeps it: 1..255."""
+    return max(1, round(255 * share))
