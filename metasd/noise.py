@@ -34,6 +34,15 @@ def key(seed: int, *parts: object) -> np.uint64:
     return np.uint64(int.from_bytes(digest, "little"))
 
 
+def judge_key(seed: int, *parts: object) -> np.uint64:
+    """The key whose ``uniform_at(key, text position)`` judges drafts above temperature 0, live and in replay.
+
+    Not ``key(seed, *parts)``: policies are given that one and draw their own choices from it, so sharing it would
+    couple choice and acceptance, and would let a policy compute which draft tokens are about to be accepted.
+    """
+    return key(seed, *parts, "judge")
+
+
 def uniform_at(keys: Keys, counters: NDArray[Any]) -> NDArray[np.float64]:
     """Uniforms in (0, 1) at ``counters`` of the streams ``keys`` (broadcast): a pure function of both."""
     bits = mix(mix(keys + _GOLDEN) + (counters.astype(np.uint64) + np.uint64(1)) * _GOLDEN)
