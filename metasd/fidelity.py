@@ -1,0 +1,54 @@
+"""Run against replay, round by round: the comparison that says what was simulated is what runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from metasd.core import Ints, Rounds, StopReason, concatenate
+
+Row = tuple[int, ...]
+_PROMPT, _ARM, _DRAFTED, _ACCEPTED, _EMITTED, _STOP = 0, 1, 3, 4, 5, 6
+
+
+def ordered(rounds: Sequence[Rounds], prompt_of: Ints | None = None) -> list[Row]:
+    """Every round as a tuple without its seconds, by prompt and position.
+
+    prompt_of: [E] prompt of each episode that ``Rounds.prompt`` names; the identity by default.
+    """
+    joined = concatenate(rounds)
+    if prompt_of is not None:
+        joined.prompt = np.asarray(prompt_of)[joined.prompt]
+    return sorted(joined.counts(), key=lambda row: (row[_PROMPT], row[2]))
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How two lists of rounds compare, and what the lists exercised."""
+
+    rounds: int
+    differing: int
+    rejections: int
+    full_acceptances: int
+    switches: int
+    ends_inside_draft: int
+
+    @property
+    def identical(self) -> bool:
+        return self.differing == 0
+
+
+def compare(live: Sequence[Row], replayed: Sequence[Row]) -> Comparison:
+    """Compare the rounds of a run with those of its replay. Counts of what was seen are of the live side."""
+    missing = abs(len(live) - len(replayed))
+    pairs = list(zip(live, live[1:], strict=False))
+    return Comparison(
+        rounds=len(live),
+        differing=sum(a != b for a, b in zip(live, replayed, strict=False)) + missing,
+        rejections=sum(r[_STOP] == StopReason.REJECTED for r in live),
+        full_acceptances=sum(r[_DRAFTED] == r[_ACCEPTED] > 0 for r in live),
+        switches=sum(a[_PROMPT] == b[_PROMPT] and a[_ARM] != b[_ARM] for a, b in pairs),
+        ends_inside_draft=sum(r[_STOP] == StopReason.TEXT_ENDED for r in live),
+    )
