@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metasd import rewards
-from metasd.core import Bools, Context, Floats, Ints, Revealed, Rounds
+from metasd.core import Bools, Context, Floats, Ints, Revealed, Rounds, StopReason
 from metasd.errors import UsageError
 from metasd.noise import Keys, LaneNoise
 from metasd.pool import Pool
@@ -28,7 +28,10 @@ class Policy(ABC):
 
     Args:
         reward: what it learns from, a name in ``metasd.rewards.REWARDS`` or ``auto``.
-        mask: choose among available arms only. Off, it may choose an arm without a proposal: a plain round.
+        mask: choose among available arms only, and learn only from rounds that drafted: a round without a draft says
+            nothing of its arm's drafts. Off, it may choose an arm without a proposal, and that plain round counts
+            against the arm (no accepted token, no overlap, one token emitted); otherwise it could be chosen for ever.
+            Either way a round in which the budget left no room for a draft teaches nothing.
 
     Class attributes:
         feedback: "bandit" (its own rounds) or "full" (also ``observe``).
@@ -100,8 +103,10 @@ class Policy(ABC):
         return self.choose(context, self.allowed(context))
 
     def update(self, rounds: Rounds) -> None:
-        """Learn from finished rounds. A round without a draft says nothing of its arm, unless the arm is plain."""
+        """Learn from finished rounds, those left out that say nothing of their arm (see ``mask``)."""
         told = (rounds.drafted > 0) | self.pool.plain[rounds.arm]
+        if not self.mask:
+            told |= rounds.stop != StopReason.BUDGET_ENDED
         if not told.all():
             rounds = rounds.take(told)
         if len(rounds):
@@ -153,6 +158,35 @@ class Policy(ABC):
 def best(index: Floats, allowed: Bools) -> Ints:
     """[B] the allowed arm with the largest index; ties go to the first in pool order."""
     return np.argmax(np.where(allowed, index, -np.inf), axis=1)
+
+
+def prefer(wanted: Bools, allowed: Bools) -> Bools:
+    """[B, K] the allowed arms that are wanted; all the allowed ones in rows where none is."""
+    both = wanted & allowed
+    return np.where(both.any(axis=1, keepdims=True), both, allowed)
+
+
+def emitted_only(policy: str, reward: str) -> str:
+    """``reward``, which must be "tokens": for policies whose definition counts emitted tokens themselves."""
+    if reward != "tokens":
+        raise UsageError(f"{policy} is defined on emitted tokens, not on reward {reward!r}; leave reward out")
+    return reward
+
+
+def draw(weights: Floats, uniform: Floats) -> Ints:
+    """[B] one arm a lane with probability proportional to ``weights`` [B, K] >= 0; ``uniform`` [B] in (0, 1].
+
+    An arm of weight 0 is never drawn. Every row must have a positive weight.
+    """
+    reached = np.cumsum(weights, axis=1)
+    return np.argmax(reached >= uniform[:, None] * reached[:, -1:], axis=1)
+
+
+def softmax(logits: Floats, allowed: Bools) -> Floats:
+    """[B, K] probabilities proportional to exp(logits) over the allowed arms, 0 elsewhere."""
+    masked = np.where(allowed, logits, -np.inf)
+    weights = np.exp(masked - masked.max(axis=1, keepdims=True))
+    return weights / weights.sum(axis=1, keepdims=True)
 
 
 class IndexPolicy(Policy):

@@ -9,7 +9,7 @@ from metasd.policies.base import IndexPolicy
 
 
 class MetaSDUCB(IndexPolicy):
-    """MetaSD-UCB: index = mean + beta * sqrt(2 ln t / n), t the trials so far (Kim, Jung, Yun, arXiv 2604.05417, Alg. 2).
+    """MetaSD-UCB: mean + beta sqrt(2 ln t / n), t the trials so far (Kim, Jung, Yun, arXiv 2604.05417, Alg. 2).
 
     beta: width of the confidence bound. At 1 the choice is close to random over a few hundred rounds.
     """

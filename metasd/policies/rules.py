@@ -1,0 +1,80 @@
+"""Rules that learn nothing, the yardsticks of every bandit: one fixed arm, a random arm, lookup where it matches."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from metasd.core import Bools, Context, Ints, Rounds
+from metasd.errors import UsageError
+from metasd.policies.base import Policy, best, draw
+from metasd.signals import INDEX
+
+
+class Rule(Policy):
+    """A policy without memory."""
+
+    def update(self, rounds: Rounds) -> None:
+        """Nothing is learned."""
+
+
+class Fixed(Rule):
+    """Always the arm called ``arm``, whether it has a proposal or not (without one it is a plain round)."""
+
+    def __init__(self, arm: str) -> None:
+        super().__init__(mask=False)
+        self.arm = arm
+
+    def allocate(self, lanes: int, arms: int) -> None:
+        self._arm = self.pool.index(self.arm)
+
+    def choose(self, context: Context, allowed: Bools) -> Ints:
+        return np.full(len(allowed), self._arm, np.int64)
+
+
+class Random(Rule):
+    """Any allowed arm, each with the same probability."""
+
+    def __init__(self, mask: bool = True) -> None:
+        super().__init__(mask=mask)
+
+    def choose(self, context: Context, allowed: Bools) -> Ints:
+        return draw(allowed.astype(np.float64), self.noise.uniform()[:, 0])
+
+
+class LookupFirst(Rule):
+    """Lookup where the text's end matches at least ``threshold`` tokens, else the arm called ``otherwise``.
+
+    The rule that vLLM, llama.cpp and others ship as a fixed priority. ``drafter`` names the lookup drafter, or its arm
+    where it has several. ``otherwise`` is by default the first arm of another drafter, and plain decoding without one.
+    Where the wanted arm is not allowed, the other of the two is played, then the first arm allowed.
+    """
+
+    reads: ClassVar[frozenset[str]] = frozenset({"signals"})
+
+    def __init__(
+        self, threshold: float = 3, drafter: str = "lookup", otherwise: str | None = None, mask: bool = True
+    ) -> None:
+        super().__init__(mask=mask)
+        self.threshold, self.drafter, self.otherwise = threshold, drafter, otherwise
+
+    def allocate(self, lanes: int, arms: int) -> None:
+        self._lookup = self.pool.index(self.drafter)
+        self._otherwise = self._default() if self.otherwise is None else self.pool.index(self.otherwise)
+
+    def _default(self) -> int:
+        lookup = self.pool.arms[self._lookup].drafter
+        others = [i for i, a in enumerate(self.pool.arms) if a.drafter not in (-1, lookup)]
+        plain = [i for i, a in enumerate(self.pool.arms) if a.drafter == -1]
+        return (others or plain or [self._lookup])[0]
+
+    def choose(self, context: Context, allowed: Bools) -> Ints:
+        if context.signals is None:
+            raise UsageError("lookup-first needs the match_length signal, which is not recorded; use another policy")
+        matched = context.signals[:, self.pool.drafter_of[self._lookup], INDEX["match_length"]]
+        rank = np.zeros(allowed.shape)
+        rank[:, [self._lookup, self._otherwise]] = 1.0
+        wanted = np.where(matched >= self.threshold, self._lookup, self._otherwise)  # NaN, no match, compares false
+        rank[np.arange(len(rank)), wanted] = 2.0
+        return best(rank, allowed)
