@@ -53,14 +53,17 @@ def build(factory: Callable[..., Any], name: str, settings: dict[str, str], what
 
 
 def parameters(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """The named settings of ``factory``, those of the classes it inherits from included."""
+    """The named settings of ``factory``; those of the classes it inherits from too, as far as it passes **keys on."""
     found: dict[str, inspect.Parameter] = {}
     owners = factory.__mro__ if isinstance(factory, type) else (factory,)
     for owner in owners:
         call = owner.__dict__.get("__init__") if isinstance(factory, type) else owner
         if call is None or not inspect.isfunction(call):
             continue
-        for name, p in inspect.signature(call, eval_str=True).parameters.items():
+        own = inspect.signature(call, eval_str=True).parameters
+        for name, p in own.items():
             if name != "self" and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
                 found.setdefault(name, p)
+        if not any(p.kind is p.VAR_KEYWORD for p in own.values()):
+            break
     return found
