@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,17 +80,20 @@ def replay(
     spec: str,
     *,
     seeds: int = 1,
+    first_seed: int = 0,
     reset: str | None = None,
     draft_length: int | None = None,
     prior: Mapping[str, Any] | None = None,
     costs: CostModel | None = None,
     lanes: int = 256,
     keep_rounds: bool = False,
+    on_rounds: Callable[[Rounds], object] | None = None,
 ) -> Replay:
-    """Replay the policy that ``spec`` describes on every prompt of ``trace``, under seeds 0..seeds-1.
+    """Replay the policy that ``spec`` describes on every prompt, under the ``seeds`` seeds from ``first_seed`` on.
 
     lanes: how many texts are played side by side when the policy is reset at every prompt; results do not depend
         on it. A policy that is never reset gets one lane a seed and meets the prompts one after the other.
+    on_rounds: called with the rounds of every play, for sums that need not keep them all.
     Raises UsageError for an unknown policy or key, a draft length that was not recorded, or a reward it lacks.
     """
     policy = make(spec)
@@ -98,11 +101,12 @@ def replay(
         policy.set_prior(prior)
     pool = trace.pool(draft_length)
     kept = reset or policy.default_reset
+    which = np.arange(first_seed, first_seed + seeds)
     if kept == "never":
-        episodes = [order_of(trace, seed) for seed in range(seeds)]
-        lane_seeds = [np.full(len(e), seed) for seed, e in enumerate(episodes)]
+        episodes = [order_of(trace, seed) for seed in which.tolist()]
+        lane_seeds = [np.full(len(trace), seed) for seed in which.tolist()]
     else:
-        pairs = np.stack(np.meshgrid(np.arange(len(trace)), np.arange(seeds), indexing="ij"), -1).reshape(-1, 2)
+        pairs = np.stack(np.meshgrid(np.arange(len(trace)), which, indexing="ij"), -1).reshape(-1, 2)
         used = min(lanes, len(pairs))
         episodes = [pairs[lane::used, 0] for lane in range(used)]
         lane_seeds = [pairs[lane::used, 1] for lane in range(used)]
@@ -112,7 +116,7 @@ def replay(
     policy.bind(pool, session.lanes, reset=kept, overlap=trace.overlap is not None)
     ledger = Ledger(pool, len(session.episode_prompt))
     kept_rounds: list[Rounds] = []
-    decode(session, policy, ledger, on_rounds=kept_rounds.append if keep_rounds else None)
+    decode(session, policy, ledger, on_rounds=kept_rounds.append if keep_rounds else on_rounds)
     return Replay(
         spec, policy.settings(), trace, pool, ledger, session.episode_prompt, session.episode_seed, seeds, kept_rounds
     )
