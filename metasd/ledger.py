@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +62,21 @@ class Ledger:
         self.arms: Ints = np.zeros((prompts, len(pool)), np.int64)
         self._last_arm: Ints = np.full(prompts, -1, np.int64)
         self._timed = True
+
+    @classmethod
+    def restore(
+        cls,
+        pool: Pool,
+        *,
+        counts: Mapping[str, Ints],
+        times: Mapping[str, NDArray[np.float64]],
+        arms: Ints,
+        timed: bool,
+    ) -> Ledger:
+        """The ledger whose arrays (``counts``, ``times``, ``arms``, by text) were kept elsewhere."""
+        ledger = cls(pool, len(arms))
+        ledger.counts, ledger.times, ledger.arms, ledger._timed = dict(counts), dict(times), arms, timed
+        return ledger
 
     def add(self, rounds: Rounds) -> None:
         """Add one play: no two rows of ``rounds`` may be of the same text."""
