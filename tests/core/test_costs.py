@@ -1,0 +1,61 @@
+"""The cost model: parts add up, unknown drafters are refused, files round-trip."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from metasd.costs import CostModel
+from metasd.errors import TraceError
+from metasd.pool import DrafterInfo, Pool
+
+MODEL = CostModel(
+    drafters=("a", "m"),
+    widths=np.array([1.0, 2.0, 4.0, 9.0]),
+    verify_seconds=np.array([1.0, 2.0, 1.5, 2.5]),
+    draft_fixed=np.array([0.1, 0.2]),
+    draft_per_token=np.array([0.0, 1.0]),
+    catch_up_fixed=np.array([0.0, 0.5]),
+    catch_up_per_token=np.array([0.0, 0.25]),
+    context=100.0,
+    verify_per_context=0.01,
+)
+POOL = Pool(
+    [DrafterInfo("m", "model", False, False), DrafterInfo("a", "lookup", True, True)], [(0, 3), (1, 8), (-1, 0)]
+)
+
+
+def test_expected_cost_is_the_sum_of_the_parts() -> None:
+    cost = MODEL.expected(POOL, remaining=np.array([50]), context=np.array([100]), lag=np.array([[4, 0]]))
+    model = MODEL.verify(np.array([3]), np.array([100])) + 0.2 + 3 * 1.0 + 0.5 + 4 * 0.25
+    assert cost[0].tolist() == pytest.approx([float(model[0]), 2.5 + 0.1, 1.0])
+
+
+def test_a_round_near_the_budget_is_cheaper_and_a_longer_context_dearer() -> None:
+    args = {"context": np.array([100]), "lag": np.array([[0, 0]])}
+    assert MODEL.expected(POOL, remaining=np.array([1]), **args)[0].tolist() == pytest.approx([1.0, 1.0, 1.0])
+    longer = MODEL.expected(POOL, np.array([50]), np.array([200]), np.array([[0, 0]]))
+    assert (longer - MODEL.expected(POOL, np.array([50]), np.array([100]), np.array([[0, 0]])))[0] == pytest.approx(1.0)
+
+
+def test_it_survives_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "costs.json"
+    MODEL.save(path)
+    again = CostModel.load(path)
+    assert again.to_json() == MODEL.to_json()
+
+
+def test_a_foreign_file_and_a_missing_drafter_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "costs.json"
+    path.write_text(json.dumps({"schema": 99}))
+    with pytest.raises(TraceError, match="schema 99"):
+        CostModel.load(path)
+    path.write_text("not json")
+    with pytest.raises(TraceError, match=r"costs\.json"):
+        CostModel.load(path)
+    other = Pool([DrafterInfo("new", "lookup", True, True)], [(0, 3)])
+    with pytest.raises(TraceError, match="'new'"):
+        MODEL.columns(other)
