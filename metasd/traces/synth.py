@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from metasd.core import Bools, Ints
 from metasd.errors import UsageError
 from metasd.pool import DrafterInfo, Pool
 from metasd.traces.laws import Codes, Law, law
+from metasd.traces.save import refuse_used, save_trace
 from metasd.traces.trace import Trace
 
 _QUANTILES = 4096
@@ -101,6 +103,15 @@ def synthetic(
         rows = np.arange(low, min(low + step, prompts))
         _fill(trace, rows, length, made, table, coupling, np.random.default_rng([seed, low]))
     return trace
+
+
+def synth(kind: str, out: str | Path, **settings: Any) -> Path:
+    """Write ``synthetic(kind, **settings)`` into the new folder ``out``: one shard, which opens as a memory map.
+
+    Raises UsageError as ``synthetic`` does, and when ``out`` holds files.
+    """
+    refuse_used(Path(out))
+    return save_trace(synthetic(kind, **settings), out)
 
 
 def _empty(

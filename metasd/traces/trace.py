@@ -44,6 +44,7 @@ class Trace:
     signals: NDArray[np.float16] | None = None  # [N, D, F]
     margin: NDArray[np.float32] | None = None  # [N] target's top-1 minus top-2 logit
     prompt_tokens: NDArray[Any] | None = None  # [sum of prompt_lengths]
+    column_text: Ints | None = None  # [P, D] hash of the text each column was recorded on; None: the text here
     manifest: Mapping[str, Any] = field(default_factory=dict)
     costs: CostModel | None = None
     path: Path | None = None

@@ -1,0 +1,217 @@
+"""The recorder's side of a trace on disk: shards committed one after another, so that a kill loses at most one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+import metasd
+from metasd.errors import TraceError, UsageError
+from metasd.signals import SIGNALS
+from metasd.traces import format as fmt
+from metasd.traces import shard
+from metasd.traces.record import PromptRecord, check, pack
+
+_FIXED = ("config", "pool", "draft_lengths", "signals", "token_dtype", "exact")
+"""Manifest keys that a resumed recording must share with what is there."""
+
+
+class TraceWriter:
+    """Writes a trace prompt by prompt.
+
+    Args:
+        path: the trace's folder. Without ``resume`` it must not exist or be empty.
+        manifest: what was recorded and how. Needed: ``config`` (everything that decides the arrays; a resumed
+            recording must have the same), ``pool`` (Pool.to_json) and ``draft_lengths`` ([D]). Optional:
+            ``token_dtype`` (int32, or uint16 for small vocabularies), ``exact``, ``versions`` and whatever else
+            the reader may want to know.
+        resume: go on behind the prompts already committed (``done``); starts anew where nothing is.
+        shard_prompts: prompts a shard.
+
+    Each shard is written under a temporary name, synced, renamed, and then named in the journal, which is synced
+    too: at any moment the journalled shards are whole. ``close`` writes the final manifest. Used as a context
+    manager an exception still commits the prompts added so far, and leaves the recording to be resumed.
+
+    Raises UsageError for a folder that holds something else or another configuration, for a prompt given twice and
+    for shapes that do not fit; TraceError for a journalled shard that is damaged.
+    """
+
+    def __init__(
+        self, path: str | Path, manifest: Mapping[str, Any], *, resume: bool = False, shard_prompts: int = 8
+    ) -> None:
+        if shard_prompts < 1:
+            raise UsageError(f"shard_prompts {shard_prompts} is below 1; a shard holds at least one prompt")
+        self.path = Path(path)
+        self.manifest = fmt.signed(completed(manifest))
+        self._shard_prompts = shard_prompts
+        self._pending: list[PromptRecord] = []
+        self._entries: list[dict[str, Any]] = []
+        self._present: tuple[str, ...] | None = None
+        self._prepare(resume)
+        self._journal = (self.path / fmt.JOURNAL).open("ab")
+        fmt.sync_folder(self.path)
+
+    @property
+    def done(self) -> list[str]:
+        """Ids of the prompts committed so far, in order."""
+        return [name for entry in self._entries for name in entry["prompts"]]
+
+    def add(self, record: PromptRecord) -> None:
+        """Take one prompt; every ``shard_prompts`` of them are committed together."""
+        check(record, self.manifest["draft_lengths"])
+        if record.id in self._known:
+            raise UsageError(f"prompt {record.id!r} comes twice; give every prompt its own id")
+        if self._present is None:
+            self._present = record.present
+        if record.present != self._present:
+            raise UsageError(f"prompt {record.id!r} has fields {record.present}, the ones before {self._present}")
+        self._known.add(record.id)
+        self._pending.append(record)
+        if len(self._pending) >= self._shard_prompts:
+            self.flush()
+
+    def flush(self) -> None:
+        """Commit the prompts added since the last shard."""
+        if not self._pending:
+            return
+        name = fmt.shard_name(len(self._entries))
+        tensors, metadata = pack(self._pending, self.manifest["token_dtype"])
+        sha256, size = shard.write(self.path / fmt.SHARDS / name, tensors, metadata)
+        entry = {
+            "shard": name,
+            "rows": int(tensors["lengths"].sum()),
+            "prompts": [r.id for r in self._pending],
+            "unaligned": [r.id for r in self._pending if r.unaligned],
+            "fields": list(self._pending[0].present),
+            "bytes": size,
+            "sha256": sha256,
+        }
+        self._journal.write(fmt.journal_line(entry))
+        self._journal.flush()
+        os.fsync(self._journal.fileno())
+        self._entries.append(entry)
+        self._pending = []
+
+    def close(self) -> None:
+        """Commit what is pending and write the final manifest: the recording is complete."""
+        self.flush()
+        fmt.write_json(self.path / fmt.MANIFEST, final_manifest(self.manifest, self._entries))
+        self._journal.close()
+
+    def stop(self) -> None:
+        """Commit what is pending and leave the recording incomplete, to be resumed."""
+        self.flush()
+        self._journal.close()
+
+    def __enter__(self) -> TraceWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.stop()
+
+    def _prepare(self, resume: bool) -> None:
+        """Set up a new folder, or take over what an earlier run has committed."""
+        if resume and (self.path / fmt.MANIFEST).exists():
+            self._take_over()
+        else:
+            self._start(resume)
+        self._known = set(self.done)
+
+    def _start(self, resume: bool) -> None:
+        if self.path.exists() and not self.path.is_dir():
+            raise UsageError(f"{self.path} is a file; give a folder with --out")
+        found = [p for p in self.path.iterdir() if not _leftover(p)] if self.path.exists() else []
+        if found:
+            what = "files that are no recording; give another --out"
+            raise UsageError(f"{self.path} holds {what if resume else 'another recording; --resume or another --out'}")
+        (self.path / fmt.SHARDS).mkdir(parents=True, exist_ok=True)
+        fmt.write_json(self.path / fmt.MANIFEST, self.manifest | {"complete": False})
+
+    def _take_over(self) -> None:
+        there = fmt.read_manifest(self.path)
+        for key in _FIXED:
+            difference = _difference(key, there.get(key), self.manifest.get(key))
+            if difference:
+                raise UsageError(f"{self.path} holds another recording: {difference}; give another --out")
+        self._entries, size = fmt.read_journal(self.path)
+        if self._entries:
+            self._present = tuple(self._entries[0]["fields"])
+        for entry in self._entries:
+            file = self.path / fmt.SHARDS / entry["shard"]
+            if fmt.file_hash(file) != entry["sha256"]:
+                raise TraceError(f"{file}: damaged (its sha256 differs); restore it or record anew to another --out")
+        self._tidy(size)
+
+    def _tidy(self, journal_size: int) -> None:
+        """Remove what a killed run left behind: temporaries, a shard without a journal line, a torn line."""
+        (self.path / fmt.SHARDS).mkdir(exist_ok=True)
+        kept = {entry["shard"] for entry in self._entries}
+        for file in (self.path / fmt.SHARDS).iterdir():
+            if file.name not in kept:
+                file.unlink()
+        fmt.temporary(self.path / fmt.MANIFEST).unlink(missing_ok=True)
+        journal = self.path / fmt.JOURNAL
+        if journal.exists() and journal.stat().st_size > journal_size:
+            os.truncate(journal, journal_size)
+
+
+def final_manifest(manifest: Mapping[str, Any], entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """The manifest of a complete recording: shards, totals, unaligned prompts."""
+    shards = [{k: e[k] for k in ("shard", "rows", "bytes", "sha256")} | {"prompts": len(e["prompts"])} for e in entries]
+    unaligned = [name for e in entries for name in e["unaligned"]]
+    totals = {"prompts": sum(len(e["prompts"]) for e in entries), "rows": sum(e["rows"] for e in entries)}
+    return {**manifest, "complete": True, "totals": totals, "unaligned": unaligned, "shards": shards}
+
+
+def completed(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """``manifest`` with the keys the format itself adds. Raises UsageError for one that misses or does not fit."""
+    for key in ("config", "pool", "draft_lengths"):
+        if key not in manifest:
+            raise UsageError(f"the manifest names no {key}; a trace needs config, pool and draft_lengths")
+    lengths = [int(n) for n in np.asarray(manifest["draft_lengths"])]
+    if len(lengths) != len(manifest["pool"]["drafters"]):
+        raise UsageError(
+            f"{len(lengths)} draft_lengths for {len(manifest['pool']['drafters'])} drafters; give one each"
+        )
+    if any(not 1 <= n <= 255 for n in lengths):
+        raise UsageError(f"draft_lengths {lengths} are outside 1..255; a trace stores lengths in one byte")
+    token_dtype = manifest.get("token_dtype", fmt.DEFAULT_TOKEN_DTYPE)
+    if token_dtype not in fmt.COLUMNS["tokens"][0]:
+        raise UsageError(f"token_dtype {token_dtype!r} is unknown; choose one of {', '.join(fmt.COLUMNS['tokens'][0])}")
+    return {
+        **manifest,
+        "schema": fmt.SCHEMA,
+        "writer": {"metasd": metasd.__version__},
+        "draft_lengths": lengths,
+        "signals": list(SIGNALS),
+        "token_dtype": token_dtype,
+        "exact": bool(manifest.get("exact", True)),
+        "config_hash": fmt.digest(manifest["config"]),
+    }
+
+
+def _leftover(path: Path) -> bool:
+    """Whether ``path`` is what a run killed before its first manifest leaves."""
+    empty = path.name == fmt.SHARDS and path.is_dir() and not any(path.iterdir())
+    return empty or path.name == fmt.temporary(Path(fmt.MANIFEST)).name
+
+
+def _difference(where: str, there: Any, asked: Any) -> str | None:
+    """The first place where two configurations differ, in words; None when they are equal."""
+    if isinstance(there, dict) and isinstance(asked, dict):
+        for key in sorted(there.keys() | asked.keys()):
+            found = _difference(f"{where}.{key}", there.get(key), asked.get(key))
+            if found:
+                return found
+        return None
+    return None if there == asked else f"{where} is {there!r} there and {asked!r} here"
