@@ -20,11 +20,13 @@ class Draft:
 
     probs: [m, V] the distributions the tokens were sampled from (the very ones: the verifier relies on it), as
         whatever array the drafter's runtime uses; None means one-hot.
+    logits: [m, V] of a model drafter, so that overlap can be measured where ``probs`` is one-hot (temperature 0).
     """
 
     tokens: list[int]
     confidence: list[float]  # the drafter's own probability, or share of support, of each token
     probs: Any = None
+    logits: Any = None
     catch_up: int = 0  # tokens re-read first because others produced them
     catch_up_seconds: float = 0.0
 

@@ -29,7 +29,7 @@ class CachedModel:
     Raises UsageError at construction when the model's cache cannot be cropped.
 
     Attributes:
-        seconds: wall time of all forward passes so far (on CUDA: until they were queued, unless ``wait`` was called).
+        seconds: wall time of all forward passes so far (on CUDA: of queueing them, and of ``wait``).
         vocab_size: V, columns of the logits.
     """
 
@@ -73,12 +73,14 @@ class CachedModel:
         return logits
 
     def read(self, tokens: Tokens) -> int:
-        """Bring the cache up to the text ``tokens``; returns how many tokens had to be read (0: none was)."""
+        """Bring the cache to exactly the text ``tokens``; returns how many tokens had to be read (0: none was)."""
         given = np.asarray(tokens, np.int64)
-        missing = len(given) - self.shared(given)
-        if missing:
-            self.forward(given, 1)
-        return missing
+        keep = self.shared(given)
+        self._crop(keep)
+        if keep < len(given):
+            self.feed(torch.from_numpy(given[keep:].copy()).to(self.device), 1)
+            self.label(given[keep:])
+        return len(given) - keep
 
     @torch.inference_mode()
     def feed(self, ids: torch.Tensor, rows: int) -> torch.Tensor:
@@ -101,9 +103,11 @@ class CachedModel:
         self._length = end
 
     def wait(self) -> None:
-        """Return when the device has finished what was queued; needed before reading a clock."""
+        """Return when the device has finished what was queued, counting the wait as forward time."""
         if self.device.type == "cuda":
+            start = time.perf_counter()
             torch.cuda.synchronize(self.device)
+            self.seconds += time.perf_counter() - start
 
     def _crop(self, keep: int) -> None:
         if keep == self._length:

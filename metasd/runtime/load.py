@@ -78,20 +78,6 @@ class Target:
         """The text of answer tokens, end-of-text marks left out."""
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
 
-    def check_fits(self, prompt_id: str, prompt_tokens: int) -> None:
-        """Raises UsageError unless the prompt has a token and leaves room for at least one more."""
-        if prompt_tokens < 1:
-            raise UsageError(f"prompt {prompt_id!r} has no tokens; give it some text")
-        if prompt_tokens >= self.max_length:
-            raise UsageError(
-                f"prompt {prompt_id!r} has {prompt_tokens} tokens, but the context of {self.name} ends at "
-                f"{self.max_length}; shorten it"
-            )
-
-    def budget(self, prompt_tokens: int, max_new_tokens: int) -> int:
-        """Answer tokens allowed: at most ``max_new_tokens``, and never beyond the context."""
-        return min(max_new_tokens, self.max_length - prompt_tokens)
-
 
 def load_target(spec: str = SMOLLM2, device: str = "cpu", dtype: str = "float32") -> Target:
     """Load ``smollm2``, a ``.gguf`` file, a folder or a Hugging Face id. Raises UsageError when it cannot."""
@@ -139,6 +125,19 @@ def locate(spec: str) -> tuple[str, str, str | None]:
     if not spec or spec.startswith((".", "/", "~")) or spec.count("/") > 1:
         raise UsageError(f"no model {spec!r}; give a Hugging Face id, a folder, a .gguf file or {SMOLLM2}")
     return spec, spec, None
+
+
+def check_fits(target: Target, prompt_id: str, prompt_tokens: int, max_new_tokens: int = 1) -> None:
+    """Raises UsageError unless the prompt has a token and, with its whole budget, stays within the context."""
+    if prompt_tokens < 1:
+        raise UsageError(f"prompt {prompt_id!r} has no tokens; give it some text")
+    room = target.max_length - prompt_tokens
+    if room < max_new_tokens:
+        mend = "shorten it" if room < 1 else f"shorten it or allow at most {room} new tokens"
+        raise UsageError(
+            f"prompt {prompt_id!r} has {prompt_tokens} tokens and a budget of {max_new_tokens}, but the context of "
+            f"{target.name} ends at {target.max_length}; {mend}"
+        )
 
 
 def same_tokenizer(target: Target, drafter: str, tokenizer: Any) -> None:

@@ -1,0 +1,118 @@
+"""The target's judgement of a draft: how many tokens stand, and the token that follows them.
+
+One pass of the target and one host synchronisation a round. Knows distributions and uniforms; knows nothing of
+arms, budgets or ends of text (``metasd.core.settle`` does).
+
+Greedy: a draft token stands while it is the target's argmax. Sampled: token x drawn from q stands with probability
+min(1, p(x)/q(x)), and the first that falls is replaced by a draw from (p - q)+, normalised (Leviathan, Kalman,
+Matias 2023, arXiv 2211.17192, Alg. 1). A deterministic drafter's q is one-hot: min(1, p/q) is then p(x).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from metasd.core import Floats
+from metasd.drafters.base import Draft
+from metasd.runtime.cache import CachedModel, Tokens
+from metasd.runtime.warp import Sampling, pick
+from metasd.signals import rounded
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What the target says of m drafted tokens.
+
+    agreed: leading tokens that stand. next_token: the target's own token behind them.
+    overlap: [m] 1 - TV(p, q) along the drafter's own chain, as float16 holds it; None unless asked for.
+    logits: [m + 1, V] of the target's pass, on its device.
+    """
+
+    agreed: int
+    next_token: int
+    overlap: Floats | None
+    logits: torch.Tensor
+
+
+class Verifier:
+    """Judges drafts with ``target``. ``overlap``: also measure it, which costs a softmax over the vocabulary."""
+
+    def __init__(self, target: CachedModel, sampling: Sampling, *, overlap: bool) -> None:
+        self.target, self.sampling, self.overlap = target, sampling, overlap
+
+    @torch.inference_mode()
+    def verify(self, text: Tokens, draft: Draft, uniforms: Floats | None = None) -> Verdict:
+        """Judge ``draft`` as a continuation of ``text``.
+
+        uniforms: [2, m + 1], needed when sampling: row 0 decides whether each draft token stands, row 1 draws the
+            token behind i standing ones.
+        """
+        m = len(draft.tokens)
+        given = np.concatenate([np.asarray(text, np.int64), np.asarray(draft.tokens, np.int64)])
+        logits = self.target.forward(given, m + 1)
+        self.target.wait()
+        drafted = torch.tensor(draft.tokens, dtype=torch.int64, device=logits.device)
+        p = None if self.sampling.greedy and not (self.overlap and m) else self.sampling.probs(logits)
+        overlap = _overlap(p, drafted, draft, self.sampling) if self.overlap and m and p is not None else None
+        if self.sampling.greedy:
+            agreed, token = judge_greedy(logits, drafted)
+        else:
+            assert p is not None
+            assert uniforms is not None, "sampling needs uniforms"
+            agreed, token = judge(p, drafted, draft.probs, torch.from_numpy(uniforms).to(p.device))
+        said = [agreed.double()[None], token.double()[None]] + ([] if overlap is None else [overlap.double()])
+        values = torch.cat(said).tolist()  # the round's one synchronisation
+        shown = rounded(np.array(values[2:])) if self.overlap else None
+        return Verdict(int(values[0]), int(values[1]), shown, logits)
+
+
+def judge_greedy(logits: torch.Tensor, drafted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(agreed, next token) of logits [m + 1, V] against drafted [m], as scalars on the device."""
+    own = logits.argmax(dim=-1)
+    agreed = (own[:-1] == drafted).long().cumprod(0).sum()
+    return agreed, own[agreed]
+
+
+def judge(
+    p: torch.Tensor, drafted: torch.Tensor, q: torch.Tensor | None, uniforms: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(agreed, next token) under the ratio rule, as scalars on the device.
+
+    Args: p [m + 1, V], drafted [m], q [m, V] or None for one-hot, uniforms [2, m + 1].
+    """
+    chance = acceptance(p, drafted, q)
+    agreed = (uniforms[0, :-1] < chance).long().cumprod(0).sum()
+    return agreed, pick(remainder(p, drafted, q, agreed), uniforms[1][agreed])
+
+
+def acceptance(p: torch.Tensor, drafted: torch.Tensor, q: torch.Tensor | None) -> torch.Tensor:
+    """[m] min(1, p/q) at the drafted tokens."""
+    of_p = p[:-1].gather(1, drafted[:, None])[:, 0]
+    if q is None:
+        return of_p
+    return (of_p / q.gather(1, drafted[:, None])[:, 0]).clamp(max=1)
+
+
+def remainder(p: torch.Tensor, drafted: torch.Tensor, q: torch.Tensor | None, agreed: torch.Tensor) -> torch.Tensor:
+    """[V] weights of the token behind ``agreed`` standing ones: (p - q)+ after a rejection, p after none."""
+    m = len(drafted)
+    row = p[agreed]
+    if m == 0:
+        return row
+    at = agreed.clamp(max=m - 1)
+    rest = row.index_fill(0, drafted[at], 0.0) if q is None else (row - q[at]).clamp(min=0)
+    # p and q equal up to rounding may reject with nothing left over: p itself is then right up to rounding
+    return rest.where((agreed < m) & (rest.sum() > 0), row)
+
+
+def _overlap(p: torch.Tensor, drafted: torch.Tensor, draft: Draft, sampling: Sampling) -> torch.Tensor:
+    """[m] sum of min(p, q): 1 - TV. At temperature 0 both at OVERLAP_TEMPERATURE; one-hot q leaves p(token)."""
+    q = draft.probs
+    if q is None and draft.logits is not None:
+        q = sampling.probs(draft.logits)
+    if q is None:
+        return p[:-1].gather(1, drafted[:, None])[:, 0]
+    return torch.minimum(p[:-1], q).sum(-1)
