@@ -65,6 +65,6 @@ def make(seed=0, *, lengths=(30, 1, 17, 9, 40), depth=4, kinds=KINDS, sampled=Fa
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_trace():
     return make
