@@ -1,0 +1,215 @@
+"""Drafters that are models: another causal LM of the target's family, or the target without some of its layers.
+
+Both implement ``metasd.drafters.base.Drafter``. They know their own cache and the text; they read tokens only when
+they draft, so what they must catch up with is the price of switching to them.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from metasd import noise
+from metasd.core import Ints
+from metasd.drafters.base import Draft, Look
+from metasd.errors import UsageError
+from metasd.pool import DrafterInfo
+from metasd.runtime.cache import CachedModel
+from metasd.runtime.load import Target
+from metasd.runtime.registry import build_drafters as build_drafters
+from metasd.runtime.warp import Sampling, pick
+
+_STRIDE = 1 << 16
+"""Noise counters between two starts: more than any draft is long, so no two drafts of a text share a uniform."""
+
+
+class ModelDrafter:
+    """A causal LM that shares the target's tokenizer, drafting one token at a time.
+
+    Greedy at temperature 0, else sampling from its own distribution under the same ``sampling`` as the target's;
+    ``Draft.probs`` is that very distribution. A draft never ends by itself: it has exactly the length asked for.
+
+    Args:
+        model: any causal LM of transformers whose cache can be cropped; its weights may be shared.
+        vocab_size: columns of the target's logits; the model's are cut or padded to that.
+        seed: with the drafter's name and the prompt, fixes all it samples.
+    """
+
+    def __init__(
+        self, info: DrafterInfo, model: Any, *, vocab_size: int, sampling: Sampling | None = None, seed: int = 0
+    ) -> None:
+        self.info = info
+        self.cached = CachedModel(model)
+        self.vocab_size = vocab_size
+        self.sampling = sampling or Sampling()
+        self._seed = seed
+        self.begin(())
+
+    @property
+    def max_length(self) -> int | None:
+        """Tokens the model can read, None when its configuration does not say."""
+        return getattr(self.cached.model.config.get_text_config(), "max_position_embeddings", None)
+
+    @property
+    def text(self) -> Ints:
+        """Prompt and committed tokens."""
+        return self._text[: self._length]
+
+    @property
+    def lag(self) -> int:
+        """Tokens it would have to catch up before it could draft now."""
+        read = self.text[:-1]
+        return len(read) - self.cached.shared(read)
+
+    def begin(self, prompt: Sequence[int]) -> None:
+        self.cached.reset()
+        self._text = np.zeros(len(prompt) + 1024, np.int64)
+        self._length = 0
+        self.extend(prompt)
+        self._key = noise.key(self._seed, self.info.name, *prompt)
+
+    def extend(self, tokens: Sequence[int]) -> None:
+        end = self._length + len(tokens)
+        if end > len(self._text):
+            self._text = np.concatenate([self._text, np.zeros(end, np.int64)])
+        self._text[self._length : end] = tokens
+        self._length = end
+
+    def look(self) -> Look:
+        return Look(available=self._length > 0)
+
+    @torch.inference_mode()
+    def draft(self, length: int) -> Draft:
+        """Exactly ``length`` >= 1 tokens. ``confidence`` is q of each; greedily, of its softmax at temperature 1."""
+        text = self.text
+        start = time.perf_counter()
+        caught = self.cached.read(text[:-1])
+        self.cached.wait()
+        caught_up = time.perf_counter() - start
+        rows, chosen, probs = self._chain(text[-1:], length)
+        logits, drafted = torch.stack(rows), torch.stack(chosen)
+        q = torch.stack(probs) if probs else None
+        of_q = self._confidence(logits, drafted) if q is None else q.gather(1, drafted[:, None])[:, 0]
+        values = torch.cat([drafted.double(), of_q.double()]).tolist()
+        tokens = [int(v) for v in values[:length]]
+        self.cached.wait()
+        self.cached.label([int(text[-1]), *tokens[:-1]])
+        return Draft(tokens, values[length:], q, logits, caught, caught_up if caught else 0.0)
+
+    @torch.inference_mode()
+    def judged(self, count: int) -> torch.Tensor:
+        """Logits [count, V] the model had for each of the last ``count`` committed tokens; catches up to do it."""
+        logits = self._fit(self.cached.forward(self.text[:-1], count))
+        self.cached.wait()
+        return logits
+
+    def _chain(self, last: Ints, length: int) -> tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor]]:
+        """Logits, tokens and (when sampling) distributions of a draft; nothing leaves the device."""
+        counters = np.uint64(self._length * _STRIDE) + np.arange(length, dtype=np.uint64)
+        device = self.cached.device
+        uniforms = None
+        if not self.sampling.greedy:
+            uniforms = torch.from_numpy(noise.uniform_at(np.asarray(self._key), counters)).to(device)
+        ids = torch.from_numpy(last.copy()).to(device)
+        rows, chosen, probs = [], [], []
+        for i in range(length):
+            row = self._fit(self.cached.feed(ids, 1))[0]
+            if uniforms is None:
+                token = row.argmax()
+            else:
+                probs.append(self.sampling.probs(row))
+                token = pick(probs[-1], uniforms[i])
+            rows.append(row)
+            chosen.append(token)
+            ids = token[None]
+        return rows, chosen, probs
+
+    def _confidence(self, logits: torch.Tensor, drafted: torch.Tensor) -> torch.Tensor:
+        wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return (wide.gather(1, drafted[:, None])[:, 0] - wide.logsumexp(-1)).exp()
+
+    def _fit(self, logits: torch.Tensor) -> torch.Tensor:
+        """Models of one family pad their vocabularies differently; tokens only one of them knows are never drafted."""
+        extra = self.vocab_size - logits.shape[-1]
+        return logits[:, : self.vocab_size] if extra <= 0 else nn.functional.pad(logits, (0, extra), value=-torch.inf)
+
+
+class SkipDrafter(ModelDrafter):
+    """The target's own layers without a block in the middle; no second copy of the weights.
+
+    layers: the block left out: ``8-20`` for layers 8 to 20, both included and counted from 0, or how many to leave
+        out of the middle. Expect a weak arm on small targets. Raises UsageError for a block that does not fit.
+    """
+
+    def __init__(
+        self, target: Target, layers: str, *, name: str = "skip", sampling: Sampling | None = None, seed: int = 0
+    ) -> None:
+        total = int(target.model.config.get_text_config().num_hidden_layers)
+        first, last = parse_layers(layers, total)
+        settings = {"layers": f"{first}-{last}", "of": total}
+        info = DrafterInfo(name, "skip", free=False, deterministic=False, settings=settings)
+        model = without_layers(target.model, first, last)
+        super().__init__(info, model, vocab_size=target.vocab_size, sampling=sampling, seed=seed)
+
+
+def parse_layers(spec: str, total: int) -> tuple[int, int]:
+    """First and last layer left out. Raises UsageError unless some of ``total`` layers are left out, some kept."""
+    first, dash, last = spec.partition("-")
+    problem = f"skip:layers={spec!r} does not fit a target of {total} layers; write FIRST-LAST or a count"
+    if not (first.isdigit() and (last.isdigit() if dash else not last)):
+        raise UsageError(problem)
+    if dash:
+        begin, end = int(first), int(last)
+    else:
+        begin = (total - int(first)) // 2
+        end = begin + int(first) - 1
+    if not 0 <= begin <= end < total or end - begin + 1 == total:
+        raise UsageError(problem)
+    return begin, end
+
+
+def without_layers(model: Any, first: int, last: int) -> Any:
+    """A view of ``model`` without layers ``first``..``last``: new module shells around the same parameters.
+
+    ``model`` itself is not touched. Raises UsageError when its layers cannot be found.
+    """
+    base = model.base_model
+    total = model.config.num_hidden_layers if model.config.get_text_config() is model.config else -1
+    lists = [n for n, m in base.named_children() if isinstance(m, nn.ModuleList) and len(m) == total]
+    if len(lists) != 1 or base is model:
+        raise UsageError(f"skip cannot find the layers of a {type(model).__name__}; use another drafter")
+    kept = [i for i in range(total) if not first <= i <= last]
+    layers = [_reindexed(base.get_submodule(lists[0])[i], at) for at, i in enumerate(kept)]
+    config = copy.copy(model.config)
+    config.num_hidden_layers = len(kept)
+    if getattr(config, "layer_types", None):
+        config.layer_types = [config.layer_types[i] for i in kept]
+    inner, outer = _shell(base), _shell(model)
+    inner._modules[lists[0]] = nn.ModuleList(layers)
+    outer._modules[model.base_model_prefix] = inner
+    inner.config = outer.config = config
+    return outer
+
+
+def _shell(module: Any) -> Any:
+    """The same module object with attributes and children of its own; parameters and buffers are shared."""
+    shell = copy.copy(module)
+    shell._modules = dict(module._modules)
+    return shell
+
+
+def _reindexed(module: Any, index: int) -> Any:
+    """A shell of ``module`` in which everything that addresses the cache by layer says ``index``."""
+    shell = _shell(module)
+    if hasattr(shell, "layer_idx"):
+        shell.layer_idx = index
+    for name, child in module._modules.items():
+        if child is not None and any(hasattr(m, "layer_idx") for m in child.modules()):
+            shell._modules[name] = _reindexed(child, index)
+    return shell
