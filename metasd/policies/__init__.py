@@ -5,24 +5,53 @@ from __future__ import annotations
 from metasd import specs
 from metasd.errors import UsageError
 from metasd.policies.base import IndexPolicy, Policy
-from metasd.policies.drifting import DiscountedUCB, SlidingWindowUCB
+from metasd.policies.drifting import GLRUCB, DiscountedUCB, SlidingWindowUCB
+from metasd.policies.explore import EpsilonGreedy, ExploreThenCommit, SequentialHalving
 from metasd.policies.exponential import Exp3, Exp3S, Exp3Spec
-from metasd.policies.halving import ExploreThenCommit, SequentialHalving
+from metasd.policies.full import FixedShare, HedgeSpec
+from metasd.policies.linear import LinUCB
+from metasd.policies.ratio import Goodput, RatioUCB
 from metasd.policies.rules import Fixed, LookupFirst, Random
-from metasd.policies.ucb import MetaSDUCB
+from metasd.policies.switching import UCB2, TsallisSwitch
+from metasd.policies.thompson import ThompsonBeta, ThompsonGaussian
+from metasd.policies.ucb import KLUCB, MOSS, UCB1, UCBV, MetaSDUCB, UCBSpec, UCBTuned
 
 POLICIES: dict[str, type[Policy]] = {
+    # rules
     "fixed": Fixed,
     "random": Random,
     "lookup-first": LookupFirst,
+    # of this field
     "metasd-ucb": MetaSDUCB,
     "exp3": Exp3,
     "sequential-halving": SequentialHalving,
+    "ucbspec": UCBSpec,
+    "exp3spec": Exp3Spec,
+    "hedgespec": HedgeSpec,
+    # stationary
+    "ucb1": UCB1,
+    "ucb-tuned": UCBTuned,
+    "ucb-v": UCBV,
+    "kl-ucb": KLUCB,
+    "moss": MOSS,
+    "thompson-gaussian": ThompsonGaussian,
+    "thompson-beta": ThompsonBeta,
+    "epsilon-greedy": EpsilonGreedy,
+    "explore-then-commit": ExploreThenCommit,
+    # non-stationary
     "discounted-ucb": DiscountedUCB,
     "sliding-window-ucb": SlidingWindowUCB,
-    "explore-then-commit": ExploreThenCommit,
-    "exp3spec": Exp3Spec,
+    "glr-ucb": GLRUCB,
     "exp3s": Exp3S,
+    "fixed-share": FixedShare,
+    # few switches
+    "ucb2": UCB2,
+    "tsallis-switch": TsallisSwitch,
+    # time-aware
+    "ratio-ucb": RatioUCB,
+    "goodput": Goodput,
+    # contextual
+    "linucb": LinUCB,
 }
 
 __all__ = ["POLICIES", "IndexPolicy", "Policy", "make"]

@@ -183,9 +183,17 @@ def draw(weights: Floats, uniform: Floats) -> Ints:
 
 
 def softmax(logits: Floats, allowed: Bools) -> Floats:
-    """[B, K] probabilities proportional to exp(logits) over the allowed arms, 0 elsewhere."""
+    """[B, K] probabilities proportional to exp(logits) over the allowed arms, 0 elsewhere.
+
+    Rows whose allowed arms all have weight 0 (logits of -inf) are uniform over them.
+    """
     masked = np.where(allowed, logits, -np.inf)
-    weights = np.exp(masked - masked.max(axis=1, keepdims=True))
+    top = masked.max(axis=1, keepdims=True)
+    lost = np.isneginf(top)
+    if lost.any():
+        masked = np.where(lost & allowed, 0.0, masked)
+        top = np.where(lost, 0.0, top)
+    weights = np.exp(masked - top)
     return weights / weights.sum(axis=1, keepdims=True)
 
 
@@ -223,3 +231,9 @@ class IndexPolicy(Policy):
     def mean(self) -> Floats:
         """[B, K] mean reward."""
         return self.total / np.maximum(self.n, 1)
+
+    @property
+    def log_t(self) -> Floats:
+        """[B, 1] ln of the trials so far, 0 before the second."""
+        total: Floats = self.n.sum(axis=1, keepdims=True)
+        return np.log(np.maximum(total, 1))

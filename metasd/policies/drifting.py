@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from metasd.core import Context, Floats, Ints, Rounds
+from metasd.core import Bools, Context, Floats, Ints, Rounds
 from metasd.policies.base import IndexPolicy
+from metasd.policies.ucb import bernoulli_kl
 
 
 class DiscountedUCB(IndexPolicy):
@@ -20,8 +21,7 @@ class DiscountedUCB(IndexPolicy):
         self.gamma, self.beta = gamma, beta
 
     def index(self, context: Context) -> Floats:
-        t = self.n.sum(axis=1, keepdims=True)
-        return self.total / self.n + self.beta * np.sqrt(2 * np.log(np.maximum(t, 1)) / self.n)
+        return self.total / self.n + self.beta * np.sqrt(2 * self.log_t / self.n)
 
     def learn(self, rounds: Rounds, reward: Floats) -> None:
         self.n[rounds.lane] *= self.gamma
@@ -51,8 +51,7 @@ class SlidingWindowUCB(IndexPolicy):
         self.t[lanes] = 0
 
     def index(self, context: Context) -> Floats:
-        t = self.n.sum(axis=1, keepdims=True)
-        return self.total / self.n + self.beta * np.sqrt(2 * np.log(np.maximum(t, 1)) / self.n)
+        return self.total / self.n + self.beta * np.sqrt(2 * self.log_t / self.n)
 
     def learn(self, rounds: Rounds, reward: Floats) -> None:
         lane, slot = rounds.lane, self.t[rounds.lane] % self.window
@@ -64,3 +63,62 @@ class SlidingWindowUCB(IndexPolicy):
         self.arms[lane, slot], self.rewards[lane, slot] = rounds.arm, reward
         self.t[lane] += 1
         super().learn(rounds, reward)
+
+
+class GLRUCB(IndexPolicy):
+    """UCB restarted by a change detector, the Bernoulli generalised likelihood ratio (Besson et al. 2022, GLR-klUCB).
+
+    After every round the rewards of the arm played, x_1 .. x_m, are split at each s; a change is found when
+        max over s of s kl(mean x_1..s, mean) + (m - s) kl(mean x_s+1..m, mean) > ln(3 m sqrt(m) / delta),
+    and the lane forgets all its arms (global restart). Every K / explore rounds each arm is played once, so that
+    changes of idle arms are seen too. The index is MetaSD-UCB's.
+
+    memory: rewards kept of each arm, the newest; at least 2.
+    """
+
+    def __init__(
+        self,
+        beta: float = 0.05,
+        delta: float = 0.05,
+        explore: float = 0.05,
+        memory: int = 100,
+        reward: str = "auto",
+        mask: bool = True,
+    ) -> None:
+        super().__init__(reward, mask)
+        self.beta, self.delta, self.explore, self.memory = beta, delta, explore, memory
+
+    def allocate(self, lanes: int, arms: int) -> None:
+        super().allocate(lanes, arms)
+        self.history = np.zeros((lanes, arms, self.memory))  # newest last
+
+    def index(self, context: Context) -> Floats:
+        return self.mean + self.beta * np.sqrt(2 * self.log_t / self.n)
+
+    def choose(self, context: Context, allowed: Bools) -> Ints:
+        greedy = super().choose(context, allowed)
+        arms = self.n.shape[1]
+        turn = self.n.sum(axis=1).astype(np.int64) % max(int(arms / max(self.explore, 1e-9)), 1)
+        forced = np.minimum(turn, arms - 1)
+        due = (turn < arms) & allowed[np.arange(self.lanes), forced]
+        return np.where(due, forced, greedy)
+
+    def learn(self, rounds: Rounds, reward: Floats) -> None:
+        super().learn(rounds, reward)
+        played = rounds.lane, rounds.arm
+        old = self.history[played]
+        self.history[played] = np.concatenate([old[:, 1:], reward[:, None]], axis=1)
+        self.clear(rounds.lane[self.changed(*played)])
+
+    def changed(self, lane: Ints, arm: Ints) -> Bools:
+        """[n] whether the kept rewards of ``arm`` on ``lane`` show a change."""
+        kept = np.minimum(self.n[lane, arm], self.memory)[:, None]
+        sums = np.cumsum(self.history[lane, arm][:, ::-1], axis=1)  # over the newest 1, 2, .. rewards
+        new = np.arange(1, self.memory)[None, :]
+        total = np.take_along_axis(sums, kept.astype(np.int64) - 1, axis=1)
+        mean = np.clip(total / kept, 0.0, 1.0)
+        before = np.clip((total - sums[:, :-1]) / np.maximum(kept - new, 1), 0.0, 1.0)
+        after = np.clip(sums[:, :-1] / new, 0.0, 1.0)
+        ratio = (kept - new) * bernoulli_kl(before, mean) + new * bernoulli_kl(after, mean)
+        strongest = np.where(new < kept, ratio, 0.0).max(axis=1)
+        return strongest > np.log(3 * kept[:, 0] ** 1.5 / self.delta)

@@ -1,4 +1,4 @@
-"""Policies that explore first and then stay with one arm."""
+"""Policies that explore apart from exploiting: first, in phases, or now and then."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from metasd.core import Bools, Context, Floats, Ints, Rounds
-from metasd.policies.base import Policy, best, prefer
+from metasd.policies.base import IndexPolicy, Policy, best, draw, prefer
 
 
 class SequentialHalving(Policy):
@@ -89,3 +89,22 @@ class ExploreThenCommit(Policy):
         lane, arm = rounds.lane[counted], rounds.arm[counted]
         self.n[lane, arm] += 1
         self.total[lane, arm] += reward[counted]
+
+
+class EpsilonGreedy(IndexPolicy):
+    """Epsilon-greedy: with probability ``epsilon`` any allowed arm, else the one with the largest mean.
+
+    Sutton and Barto 2018, section 2.2. Every arm is tried once first.
+    """
+
+    def __init__(self, epsilon: float = 0.05, reward: str = "auto", mask: bool = True) -> None:
+        super().__init__(reward, mask)
+        self.epsilon = epsilon
+
+    def index(self, context: Context) -> Floats:
+        return self.mean
+
+    def choose(self, context: Context, allowed: Bools) -> Ints:
+        noise = self.noise.uniform(2)
+        anything = draw(allowed.astype(np.float64), noise[:, 1])
+        return np.where(noise[:, 0] < self.epsilon, anything, super().choose(context, allowed))

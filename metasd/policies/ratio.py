@@ -1,0 +1,132 @@
+"""Policies that count seconds: they maximise tokens over seconds, a ratio of sums, never a mean of ratios."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from metasd.core import Bools, Context, Floats, Ints, Rounds, StopReason
+from metasd.errors import UsageError
+from metasd.policies.base import IndexPolicy, best
+
+
+class Timed(IndexPolicy):
+    """An index policy that knows what a round with each arm costs, from the session's cost model or from its rounds.
+
+    Keeps ``n`` and ``total`` of emitted tokens, and ``seconds`` [B, K] of the same rounds.
+    """
+
+    reads: ClassVar[frozenset[str]] = frozenset({"cost"})
+
+    def __init__(self, mask: bool = True) -> None:
+        super().__init__("tokens", mask)
+
+    def allocate(self, lanes: int, arms: int) -> None:
+        super().allocate(lanes, arms)
+        self.seconds = np.zeros((lanes, arms))
+
+    def clear(self, lanes: Ints) -> None:
+        super().clear(lanes)
+        self.seconds[lanes] = 0
+
+    def learn(self, rounds: Rounds, reward: Floats) -> None:
+        super().learn(rounds, rounds.emitted.astype(np.float64))
+        self.seconds[rounds.lane, rounds.arm] += np.nan if rounds.seconds is None else rounds.seconds
+
+    def cost(self, context: Context) -> Floats:
+        """[B, K] seconds of a round with each arm now: what the cost model expects (catch-up included), else the mean
+        of the arm's rounds so far (with the catch-up they had); NaN for an arm of unknown cost that was never played.
+
+        Raises UsageError when an arm that was played has neither.
+        """
+        learned = np.where(self.n > 0, self.seconds / np.maximum(self.n, 1), np.nan)
+        known = learned if context.cost is None else np.where(np.isnan(context.cost), learned, context.cost)
+        if (np.isnan(known) & (self.n > 0)).any():
+            raise UsageError(
+                "this policy counts seconds, and no clock is known here; use another policy or record costs"
+            )
+        return known
+
+
+class RatioUCB(Timed):
+    """Tokens over seconds: the arm that gains most over the lane's own rate, with a confidence bound on its tokens.
+
+    index = mean of Y + beta (G + 1) sqrt(2 ln t / n) - rate * cost, Y the tokens emitted, cost the seconds of the round
+    now (catch-up included), rate = sum of tokens / sum of seconds of all rounds of the lane so far. The arm with the
+    best ratio of sums is the one whose gain Y - rate * cost is positive when all else play at ``rate`` (Dinkelbach 1967;
+    renewal reward); unlike a ratio of each arm, it also chooses well where arms come and go.
+    """
+
+    def __init__(self, beta: float = 0.05, mask: bool = True) -> None:
+        super().__init__(mask)
+        self.beta = beta
+
+    def allocate(self, lanes: int, arms: int) -> None:
+        super().allocate(lanes, arms)
+        self.spent = np.zeros(lanes)  # seconds of all rounds, those without a draft too
+        self.gained = np.zeros(lanes)  # their tokens
+        self.expected = np.zeros(lanes)  # cost of the round in play
+
+    def clear(self, lanes: Ints) -> None:
+        super().clear(lanes)
+        self.spent[lanes], self.gained[lanes], self.expected[lanes] = 0, 0, 0
+
+    def update(self, rounds: Rounds) -> None:
+        seconds = self.expected[rounds.lane] if rounds.seconds is None else rounds.seconds
+        self.spent[rounds.lane] += np.nan_to_num(seconds)
+        self.gained[rounds.lane] += rounds.emitted
+        super().update(rounds)
+
+    def index(self, context: Context) -> Floats:
+        bonus = self.beta * (self.pool.max_draft_length + 1) * np.sqrt(2 * self.log_t / self.n)
+        rate = self.gained / np.maximum(self.spent, 1e-300)
+        return self.mean + bonus - np.where(self.spent > 0, rate, 0.0)[:, None] * self.cost(context)
+
+    def choose(self, context: Context, allowed: Bools) -> Ints:
+        arms = super().choose(context, allowed)
+        self.expected[:] = self.cost(context)[np.arange(self.lanes), arms]
+        return arms
+
+
+class Goodput(Timed):
+    """Goodput: the arm with the most expected tokens per second, (1 - a^(l+1)) / (1 - a) / cost, plain decoding included.
+
+    SmartSpec / TurboSpec (arXiv 2406.14066): a is the drafter's acceptance rate of one token, a discounted ratio of
+    accepted to judged tokens; l the arm's draft length, or what the remaining budget leaves of it.
+
+    decay: weight kept of the past after each round of the drafter. prior: a before the first round, as strong as
+    ``weight`` judged tokens; optimistic, so that every drafter gets its chance.
+    """
+
+    def __init__(self, decay: float = 0.95, prior: float = 0.8, weight: float = 2.0, mask: bool = True) -> None:
+        super().__init__(mask)
+        self.decay, self.prior, self.weight = decay, prior, weight
+
+    def allocate(self, lanes: int, arms: int) -> None:
+        super().allocate(lanes, arms)
+        drafters = max(len(self.pool.drafters), 1)
+        self.accepted = np.zeros((lanes, drafters))
+        self.judged = np.zeros((lanes, drafters))
+
+    def clear(self, lanes: Ints) -> None:
+        super().clear(lanes)
+        self.accepted[lanes], self.judged[lanes] = 0, 0
+
+    def learn(self, rounds: Rounds, reward: Floats) -> None:
+        super().learn(rounds, reward)
+        drafting = ~self.pool.plain[rounds.arm]
+        lane, drafter = rounds.lane[drafting], self.pool.drafter_of[rounds.arm[drafting]]
+        rejected = (rounds.stop == StopReason.REJECTED)[drafting]
+        for sums, new in ((self.accepted, rounds.accepted[drafting]), (self.judged, rejected)):
+            sums[lane, drafter] = self.decay * sums[lane, drafter] + new
+
+    def index(self, context: Context) -> Floats:
+        right = self.accepted + self.prior * self.weight
+        rate = np.minimum(right / (self.accepted + self.judged + self.weight), 0.9999)[:, self.pool.drafter_of]
+        length = np.minimum(self.pool.draft_length, np.maximum(context.remaining - 1, 0)[:, None])
+        return (1 - rate ** (length + 1)) / (1 - rate) / self.cost(context)
+
+    def choose(self, context: Context, allowed: Bools) -> Ints:
+        index = self.index(context)
+        return best(np.where(np.isnan(index), np.inf, index), allowed)
