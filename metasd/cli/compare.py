@@ -1,0 +1,95 @@
+"""``metasd compare``: many policies on many traces, with intervals, as a table, JSON, CSV and one HTML page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from metasd.cli.common import (
+    FilePath,
+    emit,
+    json_option,
+    load_prior,
+    prior_option,
+    progress_console,
+    reset_option,
+    result_console,
+    unaligned_option,
+)
+
+
+@click.command("compare")
+@click.option("--trace", "paths", type=FilePath, multiple=True, required=True, help="Folder of a trace (repeat).")
+@click.argument("more", nargs=-1, type=FilePath, metavar="[DIR]...")
+@click.option("--policy", "specs", multiple=True, metavar="SPEC", help="name or name:key=value,... Default: all.")
+@click.option("--seeds", type=click.IntRange(min=1), default=10, show_default=True, help="Repetitions, seeds 0..N-1.")
+@click.option("--reference", metavar="POLICY", help="Differences are taken to it. Default: the best fixed arm.")
+@click.option("--draft-length", type=int, help="Cut every arm to this draft length. Default: as recorded.")
+@click.option("--costs", type=FilePath, help="costs.json of another machine.")
+@prior_option
+@reset_option
+@click.option("--workers", type=click.IntRange(min=1), help="Processes. Default: one a core.")
+@click.option("--resume", type=FilePath, metavar="DIR", help="Keep finished parts in DIR and go on from them.")
+@unaligned_option
+@json_option
+@click.option("--csv", "csv_file", type=FilePath, metavar="FILE", help="Also write the rows as CSV.")
+@click.option("--html", "html_file", type=FilePath, metavar="FILE", help="Also write a self-contained HTML report.")
+def command(
+    paths: tuple[Path, ...],
+    more: tuple[Path, ...],
+    specs: tuple[str, ...],
+    seeds: int,
+    reference: str | None,
+    draft_length: int | None,
+    costs: Path | None,
+    prior: Path | None,
+    reset: str | None,
+    workers: int | None,
+    resume: Path | None,
+    include_unaligned: bool,
+    as_json: bool,
+    csv_file: Path | None,
+    html_file: Path | None,
+) -> None:
+    """Compare policies on recorded traces: leaderboard with 95 % intervals clustered by prompt, paired differences.
+
+    Further trace folders may follow the first: --trace A B C. Without --policy, every policy that needs no setting
+    and can run on the traces takes part. With --prior, policies that take one play with and without it.
+    """
+    from metasd.costs import CostModel
+    from metasd.progress import bar
+    from metasd.sim.compare import compare
+    from metasd.sim.leaderboard import document
+
+    outcome = compare(
+        [*paths, *more],
+        specs,
+        seeds,
+        workers=workers,
+        prior=load_prior(prior),
+        reset=reset,
+        draft_length=draft_length,
+        costs=CostModel.load(costs) if costs else None,
+        include_unaligned=include_unaligned,
+        resume_dir=resume,
+        progress=bar,
+    )
+    result = document(outcome, reference=reference)
+    if csv_file is not None:
+        from metasd.report.table import write_csv
+
+        write_csv(result["results"], csv_file)
+    if html_file is not None:
+        from metasd.report.html import write_report
+
+        write_report(result, html_file)
+    for trace in result["traces"]:
+        if not trace["exact"]:
+            progress_console().print(f"[yellow]approximate:[/] {trace['name']}: {trace['approximation']}")
+    if as_json:
+        emit(result)
+        return
+    from metasd.report.console import show
+
+    show(result, result_console())
