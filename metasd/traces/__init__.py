@@ -1,5 +1,6 @@
 """Traces: what every drafter would have done at every position, on disk and in memory."""
 
+from metasd.traces.importers import import_trace
 from metasd.traces.reader import open_trace
 from metasd.traces.record import PromptRecord
 from metasd.traces.save import save_trace, split
@@ -14,6 +15,7 @@ __all__ = [
     "Trace",
     "TraceWriter",
     "describe",
+    "import_trace",
     "open_trace",
     "save_trace",
     "split",

@@ -180,9 +180,9 @@ def describe(path: str | Path) -> dict[str, Any]:
     trace = open_trace(path)
     domains: dict[str, dict[str, int]] = {}
     for domain, length in zip(trace.domains, trace.lengths, strict=True):
-        row = domains.setdefault(domain, {"prompts": 0, "positions": 0})
+        row = domains.setdefault(domain, {"prompts": 0, "rows": 0})
         row["prompts"] += 1
-        row["positions"] += int(length)
+        row["rows"] += int(length)
     return {
         "path": str(path),
         "schema": fmt.SCHEMA,
@@ -193,7 +193,7 @@ def describe(path: str | Path) -> dict[str, Any]:
         "shards": len(layout.entries),
         "bytes": layout.size,
         "prompts": len(trace),
-        "positions": len(trace.tokens),
+        "rows": len(trace.tokens),
         "unaligned": len(layout.unaligned),
         "fields": [name for name in fmt.OPTIONAL if getattr(trace, name) is not None],
         "costs": trace.costs is not None,
