@@ -29,12 +29,12 @@ def command(
     as_json: bool,
 ) -> None:
     """Build one n-gram table a domain, and one over all, from the target's own greedy answers."""
-    from metasd.prompts import load_prompts
+    from metasd.cli.models import read_prompts
     from metasd.results import document
     from metasd.runtime.distill import distill
     from metasd.runtime.load import load_target
 
-    prompts = load_prompts(prompt_file)
+    prompts = read_prompts(prompt_file, None, "first")
     model = load_target(target, device=device, dtype=dtype)
     summary = distill(model, prompts, out, tokens_per_domain=tokens_per_domain, max_new_tokens=max_new_tokens)
     if as_json:

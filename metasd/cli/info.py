@@ -62,7 +62,7 @@ def policies(as_json: bool) -> None:
 @json_option
 def drafters(as_json: bool) -> None:
     """List the drafters and their settings."""
-    from metasd.drafters import DRAFTERS
+    from metasd.runtime.registry import DRAFTERS
 
     rows = [{"name": name, "settings": dict(d.settings), "help": d.help} for name, d in DRAFTERS.items()]
     _show(rows, as_json, "drafters")

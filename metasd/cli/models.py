@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from metasd.errors import UsageError
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from metasd.drafters.base import Drafter
     from metasd.pool import Pool
     from metasd.prompts import Prompt
-    from metasd.runtime.live import Text
+    from metasd.runtime.conversation import Text
     from metasd.runtime.load import Target
 
 
@@ -40,7 +40,7 @@ def open_models(
     seed: int,
     device: str,
     dtype: str,
-    turns: str,
+    turns: Literal["first", "all"],
     raw: bool,
     prompt_file: Path | None = None,
     prompt: str | None = None,
@@ -49,23 +49,26 @@ def open_models(
     check_numbers(
         draft_length=draft_length, max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p
     )
-    from metasd.prompts import Prompt, load_prompts
-
-    prompts = [Prompt(id="prompt", domain="default", text=prompt)] if prompt is not None else []
-    if prompt_file is not None:
-        prompts = load_prompts(prompt_file, turns=turns)
-    from metasd.runtime.load import check_fits, load_target
-    from metasd.runtime.models import build_drafters
+    prompts = read_prompts(prompt_file, prompt, turns)
+    from metasd.runtime.conversation import encode_all
+    from metasd.runtime.load import load_target
+    from metasd.runtime.registry import build_drafters
 
     loaded = load_target(target, device=device, dtype=dtype)
-    texts: list[Text] = []
-    for item in prompts:
-        tokens = loaded.encode(item.text, raw=raw)
-        check_fits(loaded, item.id, len(tokens), max_new_tokens)
-        texts.append((item.id, item.domain, tokens))
+    texts = encode_all(loaded, prompts, raw=raw, max_new_tokens=max_new_tokens)
 
     def build() -> tuple[list[Drafter], Pool]:
-        return build_drafters(drafters, loaded, draft_length=draft_length, temperature=temperature, seed=seed)
+        return build_drafters(
+            drafters,
+            loaded,
+            draft_length=draft_length,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            seed=seed,
+        )
+
+    build()  # a wrong SPEC is reported before anything is decoded
 
     config = {
         "target": target,
@@ -82,6 +85,19 @@ def open_models(
         "prompts": prompt_file.name if prompt_file else None,
     }
     return Models(loaded, build, prompts, texts, config)
+
+
+def read_prompts(path: Path | None, prompt: str | None, turns: Literal["first", "all"]) -> list[Prompt]:
+    """The prompts of a file, a bundled file named without its folder, or the one given as text."""
+    from metasd.prompts import DEFAULT_DOMAIN, Prompt, bundled, load_prompts
+
+    if prompt is not None:
+        if not prompt.strip():
+            raise UsageError("--prompt is empty; give it some text")
+        return [Prompt("prompt", DEFAULT_DOMAIN, (prompt,))]
+    assert path is not None
+    bare = not path.exists() and path.suffix == "" and path.name == str(path)
+    return load_prompts(bundled(path.name) if bare else path, turns=turns)
 
 
 def check_numbers(

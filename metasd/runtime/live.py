@@ -20,11 +20,11 @@ from metasd.loop import decode
 from metasd.policies import Policy, make
 from metasd.pool import Pool
 from metasd.results import ALL, by_domain, row
+from metasd.runtime.conversation import Text
 from metasd.runtime.load import Target
 from metasd.runtime.session import LiveSession
 
 PLAIN_SPEC = "fixed:arm=plain"
-Text = tuple[str, str, list[int]]  # id, domain, prompt tokens
 
 
 @dataclass(frozen=True, slots=True)

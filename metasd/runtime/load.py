@@ -64,14 +64,18 @@ class Target:
         """Whether the shipped tables, counted on SmolLM2's answers, speak its language."""
         return SMOLLM2 in self.name.lower()
 
-    def encode(self, prompt: str, raw: bool = False) -> list[int]:
-        """Token ids of a prompt, inside the chat template when the tokenizer has one and ``raw`` is off."""
+    def encode(self, prompt: str | Sequence[str], raw: bool = False) -> list[int]:
+        """Token ids of a prompt, inside the chat template when the tokenizer has one and ``raw`` is off.
+
+        A sequence is a conversation, the user's and the assistant's turns alternating; it needs a chat template.
+        """
+        said = [prompt] if isinstance(prompt, str) else list(prompt)
         if self.tokenizer.chat_template and not raw:
-            turns = [{"role": "user", "content": prompt}]
+            turns = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(said)]
             text = self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
             ids = self.tokenizer(text, add_special_tokens=False).input_ids
         else:
-            ids = self.tokenizer(prompt).input_ids
+            ids = self.tokenizer("".join(said)).input_ids
         return [int(i) for i in ids]
 
     def decode(self, tokens: Sequence[int]) -> str:

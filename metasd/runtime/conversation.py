@@ -1,0 +1,56 @@
+"""From prompts to texts: token ids of what a target answers, turn by turn.
+
+A later turn is asked after the target's own greedy answers to the turns before it, decoded plainly here. At
+temperature 0 that is what any policy's output is, so every contender meets the same conversation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from metasd.errors import UsageError
+from metasd.ledger import Ledger
+from metasd.loop import decode
+from metasd.policies import make
+from metasd.pool import Pool
+from metasd.prompts import Prompt
+from metasd.runtime.load import Target, check_fits
+from metasd.runtime.session import LiveSession
+
+Text = tuple[str, str, list[int]]
+"""Id, domain and prompt tokens."""
+
+
+def encode_all(target: Target, prompts: Sequence[Prompt], *, raw: bool, max_new_tokens: int) -> list[Text]:
+    """One text for every turn of every prompt; ids of later turns end in ``#2``, ``#3``, ...
+
+    Raises UsageError for a text that does not fit the model's context with its budget, and for several turns where
+    there is no chat template to put them in.
+    """
+    return [text for prompt in prompts for text in _turns(target, prompt, raw, max_new_tokens)]
+
+
+def _turns(target: Target, prompt: Prompt, raw: bool, max_new_tokens: int) -> Iterator[Text]:
+    if len(prompt.turns) > 1 and (raw or not target.tokenizer.chat_template):
+        raise UsageError(
+            f"prompt {prompt.id!r} has {len(prompt.turns)} turns, which need a chat template; use --turns first"
+        )
+    said: list[str] = []
+    for i, turn in enumerate(prompt.turns):
+        said.append(turn)
+        name = prompt.id if i == 0 else f"{prompt.id}#{i + 1}"
+        tokens = target.encode(said, raw=raw)
+        check_fits(target, name, len(tokens), max_new_tokens)
+        yield name, prompt.domain, tokens
+        if i + 1 < len(prompt.turns):
+            said.append(target.decode(_answer(target, name, tokens, max_new_tokens)))
+
+
+def _answer(target: Target, name: str, tokens: list[int], max_new_tokens: int) -> list[int]:
+    """The target's own greedy answer, decoded plainly."""
+    pool = Pool([], [(-1, 0)])
+    session = LiveSession(target, [], pool, [(name, tokens)], max_new_tokens=max_new_tokens)
+    policy = make("fixed:arm=plain")
+    policy.bind(pool, 1)
+    decode(session, policy, Ledger(pool, 1))
+    return session.texts[0]
