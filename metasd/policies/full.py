@@ -82,9 +82,10 @@ class FullInformation(Policy):
 class HedgeSpec(FullInformation):
     """HedgeSpec: Hedge or NormalHedge on every drafter's expected length (arXiv 2510.20064).
 
-    weights: "hedge": w ~ exp(-eta_t L), L the summed losses, eta_t = sqrt(8 ln K / t) after t losses (Cesa-Bianchi and
-        Lugosi 2006, Theorem 2.3); "normalhedge": w ~ R+ / c exp(R+^2 / (2 c)), R the regret to each arm, R+ its positive
-        part, c such that the mean of exp(R+^2 / (2 c)) is e (Chaudhuri, Freund, Hsu 2009); uniform while no R is positive.
+    weights: "hedge": w ~ exp(-eta_t L), L the summed losses, eta_t = sqrt(8 ln K / t) after t losses (Cesa-Bianchi
+        and Lugosi 2006, Theorem 2.3); "normalhedge": w ~ R+ / c exp(R+^2 / (2 c)), R+ the positive part of the regret
+        to each arm, c such that the mean of exp(R+^2 / (2 c)) is e, uniform while no regret is positive (Chaudhuri,
+        Freund, Hsu 2009).
     """
 
     def __init__(self, weights: str = "hedge", score: str = "length", mask: bool = True) -> None:
@@ -120,7 +121,7 @@ class HedgeSpec(FullInformation):
 
 
 def normal_hedge(regret: Floats) -> Floats:
-    """[n, K] ln of NormalHedge's weights for ``regret`` [n, K]; -inf for weight 0, all 0 where no regret is positive."""
+    """[n, K] ln of NormalHedge's weights for ``regret`` [n, K]; -inf for weight 0, all 0 where none is positive."""
     square = np.maximum(regret, 0.0) ** 2
     top = square.max(axis=1, keepdims=True)
     some = top > 0

@@ -53,9 +53,9 @@ class RatioUCB(Timed):
     """Tokens over seconds: the arm that gains most over the lane's own rate, with a confidence bound on its tokens.
 
     index = mean of Y + beta (G + 1) sqrt(2 ln t / n) - rate * cost, Y the tokens emitted, cost the seconds of the round
-    now (catch-up included), rate = sum of tokens / sum of seconds of all rounds of the lane so far. The arm with the
-    best ratio of sums is the one whose gain Y - rate * cost is positive when all else play at ``rate`` (Dinkelbach 1967;
-    renewal reward); unlike a ratio of each arm, it also chooses well where arms come and go.
+    now (catch-up included), rate = sum of tokens / sum of seconds of all rounds of the lane so far. Maximising
+    Y - rate * cost maximises the ratio of sums (Dinkelbach 1967; renewal reward); unlike a ratio for each arm it also
+    chooses well where arms come and go.
     """
 
     def __init__(self, beta: float = 0.05, mask: bool = True) -> None:
@@ -90,7 +90,7 @@ class RatioUCB(Timed):
 
 
 class Goodput(Timed):
-    """Goodput: the arm with the most expected tokens per second, (1 - a^(l+1)) / (1 - a) / cost, plain decoding included.
+    """Goodput: the arm with the most expected tokens per second, (1 - a^(l + 1)) / (1 - a) / cost; plain has l = 0.
 
     SmartSpec / TurboSpec (arXiv 2406.14066): a is the drafter's acceptance rate of one token, a discounted ratio of
     accepted to judged tokens; l the arm's draft length, or what the remaining budget leaves of it.
@@ -117,7 +117,8 @@ class Goodput(Timed):
         super().learn(rounds, reward)
         drafting = ~self.pool.plain[rounds.arm]
         lane, drafter = rounds.lane[drafting], self.pool.drafter_of[rounds.arm[drafting]]
-        rejected = (rounds.stop == StopReason.REJECTED)[drafting]
+        # unmasked, a round without a draft counts as a token rejected
+        rejected = ((rounds.stop == StopReason.REJECTED) | (rounds.drafted == 0))[drafting]
         for sums, new in ((self.accepted, rounds.accepted[drafting]), (self.judged, rejected)):
             sums[lane, drafter] = self.decay * sums[lane, drafter] + new
 

@@ -58,8 +58,8 @@ class TsallisSwitch(Policy):
 
     Block m lasts max(ceil(a_m), 1) rounds, a_m = 3/2 price sqrt(m / K), with one arm drawn from
         p_i = 4 (eta_m (L_i - x))^-2, x such that they sum to 1 (Zimmert and Seldin 2021),
-    eta_m = 2 sqrt(2 / m) / (a_m + 1), L_i the losses of i's blocks, each over its p. Probabilities are renormalised over
-    the allowed arms.
+    eta_m = 2 sqrt(2 / m) / (a_m + 1), L_i the losses of i's blocks, each over its p. Probabilities are taken over the
+    allowed arms.
 
     price: what one switch costs, in rounds of the largest loss (loss = 1 - reward).
     """
@@ -101,7 +101,7 @@ class TsallisSwitch(Policy):
 
 
 def tsallis(loss: Floats, allowed: Bools, rate: Floats) -> Floats:
-    """[B, K] p_i = 4 / (rate (loss_i - x))^2 over the allowed arms, x by Newton's method such that each row sums to 1."""
+    """[B, K] p_i = 4 / (rate (loss_i - x))^2 over the allowed arms; x, by Newton's method, makes each row sum to 1."""
     rate = rate[:, None]
     losses = np.where(allowed, loss, np.inf)
     x = losses.min(axis=1, keepdims=True) - 2 / rate  # here the smallest loss alone has p = 1

@@ -117,7 +117,7 @@ class MOSS(IndexPolicy):
         self.horizon = horizon
 
     def index(self, context: Context) -> Floats:
-        horizon = np.exp(self.log_t) if self.horizon is None else float(self.horizon)
+        horizon = self.n.sum(axis=1, keepdims=True) if self.horizon is None else float(self.horizon)
         excess = np.log(np.maximum(horizon / (len(self.pool) * self.n), 1))
         return self.mean + np.sqrt(excess / self.n)
 

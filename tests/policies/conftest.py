@@ -31,21 +31,21 @@ class World:
         self.remaining = np.full(len(self.keys), remaining, np.int64)
         self.seconds = np.ones(len(pool)) if seconds is None else np.asarray(seconds, float)
 
-    def _uniform(self, what, position):
+    def _uniform(self, what, position, lane=slice(None)):
         """[n, D] uniforms of each lane at ``position`` [n]; ``what`` separates uses."""
-        streams = mix(self.keys[:, None] + np.uint64(1000 * what) + np.arange(len(self.agree), dtype=np.uint64))
+        streams = mix(self.keys[lane, None] + np.uint64(1000 * what) + np.arange(len(self.agree), dtype=np.uint64))
         return uniform_at(streams, position[:, None])
 
-    def agreement(self, position):
-        return (self._uniform(1, position) < self.agree).astype(float)
+    def agreement(self, position, lane=slice(None)):
+        return (self._uniform(1, position, lane) < self.agree).astype(float)
 
-    def lengths(self, position):
-        """[B, D] accepted length of a draft that begins at ``position``, at most G."""
-        table = np.stack([self.agreement(position + j) for j in range(max(self.pool.max_draft_length, 1))])
+    def lengths(self, position, lane=slice(None)):
+        """[n, D] accepted length of a draft that begins at ``position``, at most G."""
+        table = np.stack([self.agreement(position + j, lane) for j in range(max(self.pool.max_draft_length, 1))])
         return np.cumprod(table, axis=0).sum(axis=0).astype(np.int64)
 
-    def proposes(self):
-        return self._uniform(2, self.position) < self.shows
+    def proposes(self, position=None, lane=slice(None)):
+        return self._uniform(2, self.position if position is None else position, lane) < self.shows
 
     def context(self):
         proposes = self.proposes()
@@ -93,29 +93,27 @@ class World:
 
     def reveal(self):
         """What the last play committed: agreement by position, and the starts it resolved."""
-        lanes, positions = [], []
-        for lane, (a, b) in enumerate(zip(self._before, self.position, strict=True)):
-            lanes += [lane] * int(b - a)
-            positions += range(int(a), int(b))
-        rows = [self.agreement(np.full(len(self.keys), p))[lane] for lane, p in zip(lanes, positions, strict=True)]
-        starts = []
-        for lane, (a, b) in enumerate(zip(self._before, self.position, strict=True)):
-            for u in range(max(int(a) - self.pool.max_draft_length, 0), int(b)):
-                lengths = self.lengths(np.full(len(self.keys), u))[lane]
-                starts += [(lane, u, d, n) for d, n in enumerate(lengths) if a < u + n + 1 <= b]
-        columns = np.array(starts, np.int64).reshape(-1, 4).T
+        new = self.position - self._before
+        lanes = np.repeat(np.arange(len(new)), new)
+        positions = np.concatenate([np.arange(a, b) for a, b in zip(self._before, self.position, strict=True)])
+        agreement = self.agreement(positions, lanes)
+        agreement[~self.proposes(positions, lanes)] = np.nan
+        back = np.arange(self.pool.max_draft_length + 1)  # a start this far back may be resolved by a new position
+        lane, start = np.repeat(lanes, len(back)), (positions[:, None] - back).ravel()
+        lengths = self.lengths(np.maximum(start, 0), lane)
+        row, drafter = np.nonzero((start[:, None] >= 0) & (lengths == np.tile(back, len(lanes))[:, None]))
         return Revealed(
-            lane=np.array(lanes, np.int64),
-            position=np.array(positions, np.int64),
-            agreement=np.array(rows).reshape(-1, len(self.agree)),
-            start_lane=columns[0],
-            start=columns[1],
-            drafter=columns[2],
-            proposed=np.full(columns.shape[1], self.pool.max_draft_length),
-            accepted=columns[3],
-            ended=np.zeros(columns.shape[1], bool),
-            censored=np.zeros(columns.shape[1], bool),
-            signals=np.full((columns.shape[1], len(self.agree), F), np.nan),
+            lane=lanes,
+            position=positions,
+            agreement=agreement,
+            start_lane=lane[row],
+            start=start[row],
+            drafter=drafter,
+            proposed=np.full(len(row), self.pool.max_draft_length),
+            accepted=lengths[row, drafter],
+            ended=np.zeros(len(row), bool),
+            censored=np.zeros(len(row), bool),
+            signals=np.full((len(row), len(self.agree), F), np.nan),
         )
 
 
