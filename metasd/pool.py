@@ -100,6 +100,12 @@ class Pool:
             raise UsageError(f"arm {name!r} {problem}; choose one of {', '.join(self.names)}")
         return found[0]
 
+    def cut(self, draft_length: int) -> Pool:
+        """The same pool with every draft length cut to ``draft_length``; arms that become equal are one (0: plain)."""
+        arms = [(a.drafter, min(a.draft_length, draft_length)) for a in self.arms]
+        unique = dict.fromkeys((d, n) if n > 0 else (-1, n) for d, n in arms)
+        return Pool(self.drafters, list(unique))
+
     def to_json(self) -> dict[str, Any]:
         return {
             "drafters": [

@@ -22,10 +22,15 @@ class Models:
     """A loaded target, a maker of fresh drafters, and the prompts."""
 
     target: Target
-    build: Callable[[], tuple[list[Drafter], Pool]]
+    open_drafters: Callable[[], tuple[list[Drafter], Pool]]
     prompts: list[Prompt]
     texts: list[Text]
     config: dict[str, Any]
+
+    def build(self, draft_length: int | None = None) -> tuple[list[Drafter], Pool]:
+        """Fresh drafters and their pool, its arms cut to ``draft_length``."""
+        drafters, pool = self.open_drafters()
+        return drafters, pool if draft_length is None else pool.cut(draft_length)
 
 
 def open_models(

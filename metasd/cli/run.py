@@ -21,6 +21,7 @@ from metasd.cli.common import (
 if TYPE_CHECKING:
     from metasd.cli.models import Models
     from metasd.runtime.live import Contender, Decoding
+    from metasd.sim.fidelity import Comparison
 
 
 @click.command("run")
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 )
 @click.option("--baseline", is_flag=True, help="Also measure plain decoding and every fixed arm, in turn.")
 @click.option("--costs", type=FilePath, help="costs.json of this machine, for policies that weigh time.")
+@click.option(
+    "--trace", type=FilePath, help="Trace of the same prompts: check the run against its replay, round by round."
+)
 @click.option("--svg", type=FilePath, help="With --prompt: also write the coloured answer as SVG.")
 @model_options
 @reset_option
@@ -42,6 +46,7 @@ def command(
     spec: str,
     baseline: bool,
     costs: Path | None,
+    trace: Path | None,
     svg: Path | None,
     reset: str | None,
     prior: Path | None,
@@ -74,13 +79,17 @@ def command(
     else:
         _decode(models, entrants, how, reset)
     rows = live.rows(entrants, models.texts)
+    checked = None if trace is None else _check(models, entrants[-1], trace, how, learned)
     if as_json:
         config = models.config | {"policy": entrants[-1].policy.settings(), "baseline": baseline}
-        emit(document_of(models, entrants[-1], config, rows))
+        fidelity = None if checked is None else checked.to_json()
+        emit(document_of(models, entrants[-1], config, rows) | {"fidelity": fidelity})
         return
     from metasd.table import show
 
     show(rows, result_console())
+    if checked is not None:
+        click.echo(f"{checked.rounds} rounds run, {checked.differing} of them differ from the replay")
 
 
 def document_of(
@@ -95,6 +104,21 @@ def document_of(
     ]
     extra = {"forward_share": entrant.session.forward_share}
     return document("run", config, rows, texts=texts, **extra)
+
+
+def _check(models: Models, entrant: Contender, path: Path, how: Decoding, prior: dict[str, Any] | None) -> Comparison:
+    from metasd.sim.fidelity import check
+    from metasd.traces import open_trace
+
+    return check(
+        entrant.rounds,
+        [name for name, _, _ in models.texts],
+        open_trace(path),
+        entrant.spec,
+        reset=entrant.policy.reset,
+        prior=prior,
+        budget=how.max_new_tokens,
+    )
 
 
 def _decode(models: Models, entrants: list[Contender], how: Decoding, reset: str | None) -> None:

@@ -85,12 +85,14 @@ def replay(
     draft_length: int | None = None,
     prior: Mapping[str, Any] | None = None,
     costs: CostModel | None = None,
+    budget: int | None = None,
     lanes: int = 256,
     keep_rounds: bool = False,
     on_rounds: Callable[[Rounds], object] | None = None,
 ) -> Replay:
     """Replay the policy that ``spec`` describes on every prompt, under the ``seeds`` seeds from ``first_seed`` on.
 
+    budget: token budget of a text, at most the recorded one.
     lanes: how many texts are played side by side when the policy is reset at every prompt; results do not depend
         on it. A policy that is never reset gets one lane a seed and meets the prompts one after the other.
     on_rounds: called with the rounds of every play, for sums that need not keep them all.
@@ -111,7 +113,13 @@ def replay(
         episodes = [pairs[lane::used, 0] for lane in range(used)]
         lane_seeds = [pairs[lane::used, 1] for lane in range(used)]
     session = TraceSession(
-        trace, pool, episodes=episodes, seeds=lane_seeds, costs=costs, **policy.wants(trace.overlap is not None)
+        trace,
+        pool,
+        episodes=episodes,
+        seeds=lane_seeds,
+        costs=costs,
+        budget=budget,
+        **policy.wants(trace.overlap is not None),
     )
     policy.bind(pool, session.lanes, reset=kept, overlap=trace.overlap is not None)
     ledger = Ledger(pool, len(session.episode_prompt))

@@ -74,17 +74,18 @@ class Trace:
         return np.diff(self.offsets)
 
     def pool(self, draft_length: int | None = None) -> Pool:
-        """The arms as recorded, or one arm a drafter cut to ``draft_length`` (0: plain decoding alone).
+        """The arms as recorded, or all of them cut to ``draft_length`` (0: plain decoding alone).
 
         Raises UsageError for a draft length that is negative or above the recorded one.
         """
+        if "pool" in self.manifest:
+            recorded = Pool.from_json(self.manifest["pool"])
+        else:
+            recorded = Pool(self.drafters, [(d, int(n)) for d, n in enumerate(self.draft_lengths)])
         if draft_length is None:
-            if "pool" in self.manifest:
-                return Pool.from_json(self.manifest["pool"])
-            return Pool(self.drafters, [(d, int(n)) for d, n in enumerate(self.draft_lengths)])
+            return recorded
         self.check_draft_length(draft_length)
-        arms = [(d, min(draft_length, int(n))) for d, n in enumerate(self.draft_lengths)]
-        return Pool(self.drafters, arms if draft_length else [(-1, 0)])
+        return recorded.cut(draft_length)
 
     def check_draft_length(self, draft_length: int) -> None:
         """Raises UsageError unless 0 <= draft_length <= the recorded one."""

@@ -1,0 +1,133 @@
+"""``metasd demo``: the main job end to end on a real model: record, replay, compare, run live, check one against the other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from metasd.cli.common import FilePath, progress_console, result_console
+
+if TYPE_CHECKING:
+    from metasd.cli.models import Models
+
+FIDELITY_TOKENS = 24
+FIDELITY_LENGTHS = (1, 3, 8)
+
+
+@click.command("demo")
+@click.option("--out", type=FilePath, default=Path("demo-out"), show_default=True, help="Folder of trace and report.")
+@click.option("--target", default="smollm2", show_default=True, help="Hub id, folder, .gguf file or smollm2.")
+@click.option("--per-domain", type=click.IntRange(1, 4), default=2, show_default=True, help="Prompts of each domain.")
+@click.option("--max-new-tokens", type=click.IntRange(min=8), default=64, show_default=True)
+def command(out: Path, target: str, per_domain: int, max_new_tokens: int) -> None:
+    """Record a small trace from a real model, replay every policy on it, and decode live with the best one."""
+    from metasd.traces import open_trace
+
+    log = progress_console()
+    models = _open(target, per_domain, max_new_tokens)
+    trace_folder, report = out / "trace", out / "report.html"
+    log.rule("1. record: what every drafter would have done at every position")
+    _record(models, trace_folder, max_new_tokens)
+    log.rule("2. replay: every policy on that trace, without the models")
+    best = _compare(trace_folder, models, report)
+    log.rule(f"3. run live: {best} beside plain decoding and every fixed arm")
+    _run(models, best, max_new_tokens)
+    log.rule("4. check: is what was simulated what runs?")
+    _check(models, open_trace(trace_folder))
+    click.echo(f"report: {report}\ntrace: {trace_folder}")
+
+
+def _open(target: str, per_domain: int, max_new_tokens: int) -> Models:
+    from metasd.cli.models import open_models
+
+    models = open_models(
+        target=target,
+        drafters=(),
+        draft_length=8,
+        max_new_tokens=max_new_tokens,
+        temperature=0.0,
+        top_k=None,
+        top_p=None,
+        seed=0,
+        device="cpu",
+        dtype="float32",
+        turns="first",
+        raw=False,
+        prompt_file=Path("demo"),
+    )
+    kept: list[Any] = []
+    for text in models.texts:
+        if sum(t[1] == text[1] for t in kept) < per_domain:
+            kept.append(text)
+    models.texts = kept
+    return models
+
+
+def _record(models: Models, folder: Path, max_new_tokens: int) -> None:
+    from metasd.runtime.record import record
+
+    drafters, pool = models.build()
+    done = record(models.target, drafters, pool, models.texts, folder, max_new_tokens=max_new_tokens, resume=True)
+    click.echo(
+        f"{done['tokens']} positions x {len(pool.drafters)} drafters in {done['seconds']:.0f} s, "
+        f"{done['ratio']:.1f} times plain decoding of the same text"
+    )
+
+
+def _compare(folder: Path, models: Models, report: Path) -> str:
+    """Compare every policy, write the report, and return the one with the most tokens a round."""
+    from metasd.progress import bar
+    from metasd.report.console import show
+    from metasd.report.html import write_report
+    from metasd.results import ALL
+    from metasd.sim.compare import compare
+    from metasd.sim.leaderboard import document
+
+    result = document(compare([folder], seeds=5, progress=bar))
+    show(result, result_console())
+    write_report(result, report, decode=models.target.decode)
+    own = [r for r in result["results"] if r["domain"] == ALL and not r["policy"].startswith("fixed:")]
+    best: str = max(own, key=lambda r: r["tokens_per_round"])["policy"]
+    return best
+
+
+def _run(models: Models, spec: str, max_new_tokens: int) -> None:
+    from metasd.progress import bar
+    from metasd.runtime import live
+    from metasd.table import show
+
+    how = live.Decoding(max_new_tokens=max_new_tokens)
+    entrants = live.contenders([spec], models.build, baseline=True, prior=None)
+    with bar(len(models.texts) * len(entrants), "decoding") as advance:
+        live.run(models.target, entrants, models.texts, how, advance=advance)
+    show(live.rows(entrants, models.texts), result_console(), domains=False)
+    equal = all(e.session.texts == entrants[0].session.texts for e in entrants)
+    share = entrants[-1].session.forward_share or 0.0
+    click.echo(
+        f"all outputs equal the target's own greedy text: {equal}; outside model passes: {1 - share:.1%} of a round"
+    )
+
+
+def _check(models: Models, trace: Any) -> None:
+    """Play every policy live on one text, at three draft lengths, and compare with its replay round by round."""
+    from metasd.progress import bar
+    from metasd.runtime import live
+    from metasd.sim.compare import default_policies
+    from metasd.sim.fidelity import check
+
+    texts, specs, seen = models.texts[:1], default_policies(), []
+    how = live.Decoding(max_new_tokens=FIDELITY_TOKENS, clock="model", costs=trace.costs)
+    with bar(len(specs) * len(FIDELITY_LENGTHS), "checking") as advance:
+        for length in FIDELITY_LENGTHS:
+            entrants = live.contenders(specs, lambda: models.build(length), baseline=False, prior=None)
+            live.run(models.target, entrants, texts, how, advance=advance)
+            for e in entrants:
+                ids = [name for name, _, _ in texts]
+                seen.append(check(e.rounds, ids, trace, e.spec, draft_length=length, budget=FIDELITY_TOKENS))
+    whole = sum(seen[1:], seen[0])
+    click.echo(
+        f"{whole.rounds} live rounds of {len(specs)} policies at draft lengths "
+        f"{', '.join(map(str, FIDELITY_LENGTHS))}: {whole.differing} differ from the replay"
+    )
