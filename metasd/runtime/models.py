@@ -51,10 +51,14 @@ class ModelDrafter:
         self._seed = seed
         self.begin(())
 
-    @property
-    def max_length(self) -> int | None:
-        """Tokens the model can read, None when its configuration does not say."""
-        return getattr(self.cached.model.config.get_text_config(), "max_position_embeddings", None)
+    def check_fits(self, prompt_id: str, tokens: int) -> None:
+        """Raises UsageError when a text of ``tokens``, prompt and budget, exceeds the model's context."""
+        limit = getattr(self.cached.model.config.get_text_config(), "max_position_embeddings", None)
+        if limit is not None and tokens > limit:
+            raise UsageError(
+                f"prompt {prompt_id!r} with its budget has {tokens} tokens, but the context of drafter "
+                f"{self.info.name!r} ends at {limit}; shorten it or leave that drafter out"
+            )
 
     @property
     def text(self) -> Ints:
@@ -72,7 +76,7 @@ class ModelDrafter:
         self._text = np.zeros(len(prompt) + 1024, np.int64)
         self._length = 0
         self.extend(prompt)
-        self._key = noise.key(self._seed, self.info.name, *prompt)
+        self._key = np.array([noise.key(self._seed, self.info.name, *prompt)])
 
     def extend(self, tokens: Sequence[int]) -> None:
         end = self._length + len(tokens)
@@ -115,7 +119,7 @@ class ModelDrafter:
         device = self.cached.device
         uniforms = None
         if not self.sampling.greedy:
-            uniforms = torch.from_numpy(noise.uniform_at(np.asarray(self._key), counters)).to(device)
+            uniforms = torch.from_numpy(noise.uniform_at(self._key, counters)).to(device)
         ids = torch.from_numpy(last.copy()).to(device)
         rows, chosen, probs = [], [], []
         for i in range(length):

@@ -1,0 +1,180 @@
+"""One text being decoded: the target with its cache, and every drafter kept up with what is committed.
+
+Knows models and drafters; knows nothing of budgets, ends of text or rounds (``session`` does).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from metasd import noise
+from metasd.core import Bools, Floats, Ints
+from metasd.drafters.base import Draft, Drafter, Look
+from metasd.runtime.cache import CachedModel
+from metasd.runtime.load import Target
+from metasd.runtime.models import ModelDrafter
+from metasd.runtime.reveal import Observer
+from metasd.runtime.verifier import Verdict, Verifier
+from metasd.runtime.warp import Sampling
+from metasd.signals import F
+
+
+class Lane:
+    """See the module docstring.
+
+    Args:
+        observer: gathers full information, None for bandit feedback.
+        catch_all: model drafters read what is committed after every round, because the observer wants to know.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        drafters: Sequence[Drafter],
+        sampling: Sampling,
+        *,
+        overlap: bool,
+        observer: Observer | None,
+        catch_all: bool,
+    ) -> None:
+        self.drafters = list(drafters)
+        self.models = {d: m for d, m in enumerate(self.drafters) if isinstance(m, ModelDrafter)}
+        self.observer, self._catch_all, self._sampling = observer, catch_all, sampling
+        self._target = CachedModel(target.model)
+        self._eos = target.eos_ids
+        self._verifier = Verifier(self._target, sampling, overlap=overlap)
+        self._looks: list[Look] | None = None
+
+    @property
+    def text(self) -> Ints:
+        """Prompt and committed tokens."""
+        return self._text[: self._length]
+
+    @property
+    def passes(self) -> float:
+        """Seconds spent inside models' passes so far."""
+        return self._target.seconds + sum(m.cached.seconds for m in self.models.values())
+
+    def open(self, prompt: Sequence[int], room: int, judge: np.uint64, draw: np.uint64) -> None:
+        """Start a text of at most ``room`` answer tokens; the target reads the prompt but for its last token.
+
+        judge, draw: noise keys that decide, at each position, acceptance and the target's own token.
+        """
+        self._text = np.zeros(len(prompt) + room, np.int64)
+        self._text[: len(prompt)] = prompt
+        self._length = self._prompt = len(prompt)
+        self._keys = np.array([judge, draw], np.uint64)
+        self._looks = None
+        self._target.reset()
+        self._target.read(self.text[:-1])
+        self._target.wait()
+        for drafter in self.drafters:
+            drafter.begin(prompt)
+        if self.observer is not None:
+            self.observer.begin()
+
+    # -- what can be said before a round ------------------------------------------------------------------------
+
+    def available(self) -> Bools:
+        """[D] drafters that have a proposal now."""
+        return np.array([look.available for look in self._look()], bool)
+
+    def signals(self) -> NDArray[np.float32]:
+        """[D, F]."""
+        return np.array([look.signals for look in self._look()], np.float32).reshape(-1, F)
+
+    def lags(self) -> Ints:
+        """[D] tokens each drafter would have to catch up."""
+        return np.array([self.models[d].lag if d in self.models else 0 for d in range(len(self.drafters))], np.int64)
+
+    def tail(self) -> Ints:
+        """[2] the last two tokens, newest last, -1 where there is none."""
+        return np.concatenate([np.full(2, -1), self.text[-2:]])[-2:]
+
+    def first_tokens(self) -> Ints:
+        """[D] first token of each free drafter's proposal, -1 without one."""
+        proposals = [d.draft(1).tokens if d.info.free else [] for d in self.drafters]
+        return np.array([p[0] if p else -1 for p in proposals], np.int64)
+
+    def _look(self) -> list[Look]:
+        if self._looks is None:
+            self._looks = [d.look() for d in self.drafters]
+        return self._looks
+
+    # -- a round ------------------------------------------------------------------------------------------------
+
+    def draft(self, drafter: int, length: int) -> Draft:
+        """At most ``length`` tokens of ``drafter``, none for length 0 or without a proposal."""
+        if length < 1 or not self._look()[drafter].available:
+            return Draft([], [])
+        return self.drafters[drafter].draft(length)
+
+    def verify(self, draft: Draft) -> Verdict:
+        """The target's judgement."""
+        return self._verifier.verify(self.text, draft, self._uniforms(len(draft.tokens)))
+
+    def commit(self, tokens: Sequence[int], verdict: Verdict) -> tuple[Ints, float]:
+        """Commit ``tokens``; returns [D] tokens that each model drafter read for the observer, and the seconds."""
+        position = self._length - self._prompt
+        end = self._length + len(tokens)
+        self._text[self._length : end] = tokens
+        self._length = end
+        read = np.zeros(len(self.drafters), np.int64)
+        if self.observer is None:
+            self._looks = None
+            for drafter in self.drafters:
+                drafter.extend(tokens)
+            return read, 0.0
+        seen = [self._step(token, position + i) for i, token in enumerate(tokens)]
+        start = time.perf_counter()
+        for d, model in self.models.items():
+            model.extend(tokens)
+            if self._catch_all:
+                read[d] = model.lag
+                chances = self._chances(model.judged(len(tokens)), verdict, tokens)
+                for (_, _, row), chance in zip(seen, chances, strict=True):
+                    row[d] = chance
+        seconds = time.perf_counter() - start if self._catch_all else 0.0
+        self.observer.begin_round()
+        for i, (token, (proposals, signals, row)) in enumerate(zip(tokens, seen, strict=True)):
+            self.observer.commit(position + i, token, token in self._eos, proposals, row, signals)
+        return read, seconds
+
+    def _step(self, token: int, position: int) -> tuple[list[list[int] | None], NDArray[np.float32], Floats]:
+        """What all drafters say before ``token``, which text drafters then read: proposals, signals, chances."""
+        assert self.observer is not None
+        signals = self.signals()
+        chances = np.full(len(self.drafters), np.nan)
+        proposals: list[list[int] | None] = []
+        for d, drafter in enumerate(self.drafters):
+            if d in self.models:
+                proposals.append(None)
+                continue
+            offered = drafter.draft(max(int(self.observer.longest[d]), 1)).tokens
+            proposals.append(offered)
+            if offered:
+                chances[d] = offered[0] == token
+            drafter.extend([token])
+        self._looks = None
+        return proposals, signals, chances
+
+    def _chances(self, logits: torch.Tensor, verdict: Verdict, tokens: Sequence[int]) -> list[float]:
+        """Chance that a model drafter's token is accepted, given each committed one: min(1, q/p), or a match."""
+        told = torch.tensor(list(tokens), device=logits.device)
+        if self._sampling.greedy:
+            return [float(same) for same in (logits.argmax(-1) == told).tolist()]
+        q, p = self._sampling.probs(logits), self._sampling.probs(verdict.logits[: len(tokens)])
+        ratio = q.gather(1, told[:, None])[:, 0] / p.gather(1, told[:, None])[:, 0]
+        return [float(v) for v in ratio.clamp(max=1).tolist()]
+
+    def _uniforms(self, drafted: int) -> NDArray[np.float64] | None:
+        """[2, drafted + 1] for the verifier: one a text position, so every position has its own luck."""
+        if self._sampling.greedy:
+            return None
+        position = self._length - self._prompt
+        return noise.uniform_at(self._keys[:, None], position + np.arange(drafted + 1))

@@ -1,0 +1,130 @@
+"""Full information on a text being decoded: what its committed tokens say of every drafter.
+
+The live twin of ``metasd.sim.revealed``. It sees one committed token after the other and what every drafter proposed
+before it, so it cannot tell more than the frontier allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metasd.core import Bools, Floats, Ints, Revealed
+from metasd.pool import Pool
+from metasd.signals import F, rounded
+
+Signals = NDArray[np.float32]
+
+
+@dataclass(slots=True)
+class Proposal:
+    """What one drafter proposed at one start, and how it has fared so far.
+
+    tokens: None for a model drafter, whose draft is known one token at a time: its next one given the text.
+    """
+
+    start: int
+    drafter: int
+    proposed: int
+    tokens: list[int] | None
+    signals: Signals  # [D, F] of all drafters at that start
+    accepted: int = 0
+    ended: bool = False
+
+    def judge(self, token: int, agrees: bool, ends: bool) -> bool:
+        """Compare with the next committed token; returns whether the length is resolved now.
+
+        agrees: whether a model drafter's next token is ``token``. ends: ``token`` ends the text.
+        """
+        if self.accepted == self.proposed:
+            return True  # the target's own token behind a draft that stood
+        hit = agrees if self.tokens is None else self.tokens[self.accepted] == token
+        self.accepted += hit
+        self.ended = hit and ends
+        return self.ended or not hit
+
+
+class Observer:
+    """Gathers full information on one text at a time.
+
+    Args:
+        inside: [D] drafters in scope.
+        sampled: the temperature is above 0; a drafter that is not deterministic then has no counterfactual length,
+            since what it would have sampled is not known.
+        censored: also deliver, after every round, lengths cut off at the frontier.
+    """
+
+    def __init__(self, pool: Pool, inside: Bools, *, sampled: bool, censored: bool) -> None:
+        self.inside, self._censored = inside, censored
+        longest = np.zeros(len(pool.drafters), np.int64)
+        np.maximum.at(longest, pool.drafter_of[~pool.plain], pool.draft_length[~pool.plain])
+        exact = np.array([d.deterministic or not sampled for d in pool.drafters], bool)
+        self.longest = np.where(inside & exact, longest, 0)
+        self.begin()
+
+    def begin(self) -> None:
+        """A new text starts."""
+        self._open: list[Proposal] = []
+        self.begin_round()
+
+    def begin_round(self) -> None:
+        """A round's tokens are about to be committed."""
+        self._agreement: list[Floats] = []
+        self._positions: list[int] = []
+        self._resolved: list[Proposal] = []
+
+    def commit(
+        self,
+        position: int,
+        token: int,
+        ends: bool,
+        proposals: Sequence[list[int] | None],
+        chances: Floats,
+        signals: Signals,
+    ) -> None:
+        """``token`` is committed at ``position``.
+
+        Args:
+            proposals: [D] what each drafter proposes there; None for a model drafter.
+            chances: [D] chance that each drafter's first token is accepted given ``token``, NaN without one.
+            signals: [D, F] what each drafter showed before it.
+        """
+        self._positions.append(position)
+        self._agreement.append(np.where(self.inside, chances, np.nan))
+        shown = np.where(self.inside[:, None], signals, np.float32(np.nan))
+        for d in np.flatnonzero(self.longest).tolist():
+            tokens = proposals[d]
+            offered = int(self.longest[d]) if tokens is None else min(len(tokens), int(self.longest[d]))
+            if offered:
+                self._open.append(Proposal(position, d, offered, tokens, shown))
+        still: list[Proposal] = []
+        for proposal in self._open:
+            resolved = proposal.judge(token, bool(chances[proposal.drafter] == 1), ends)
+            (self._resolved if resolved else still).append(proposal)
+        self._open = still
+
+    def reveal(self) -> Revealed:
+        """What the last round's tokens revealed; rows by start, then drafter."""
+        rows = [(p, False) for p in self._resolved] + [(p, True) for p in self._open if self._censored]
+        rows.sort(key=lambda row: (row[0].start, row[0].drafter))
+        drafters = len(self.inside)
+
+        def column(values: list[int]) -> Ints:
+            return np.array(values, np.int64)
+
+        return Revealed(
+            lane=np.zeros(len(self._positions), np.int64),
+            position=column(self._positions),
+            agreement=rounded(np.array(self._agreement).reshape(-1, drafters)).astype(np.float64),
+            start_lane=np.zeros(len(rows), np.int64),
+            start=column([p.start for p, _ in rows]),
+            drafter=column([p.drafter for p, _ in rows]),
+            proposed=column([p.proposed for p, _ in rows]),
+            accepted=column([p.accepted for p, _ in rows]),
+            ended=np.array([p.ended for p, _ in rows], bool),
+            censored=np.array([c for _, c in rows], bool),
+            signals=np.array([p.signals for p, _ in rows], np.float32).reshape(-1, drafters, F),
+        )

@@ -1,0 +1,254 @@
+"""Live decoding as a ``metasd.core.Session`` with one lane: prompts one after the other.
+
+A round: the chosen arm's drafter catches up and drafts, the target checks [last committed token, draft] in one pass,
+``settle`` makes the round, the tokens are committed to every drafter. The prompt, all but its last token, is read
+before the first round and timed apart, so plain decoding is a pass of width 1 and no round is special.
+
+Time: a round lasts from the end of the one before, so whatever a policy or a callback of its own takes is in it. What
+is neither drafting nor catching up counts as verification.
+
+With full information of scope "all", every model drafter reads the new tokens after each round: their number is added
+to that round's ``catch_up`` and the time to its ``catch_up_seconds``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metasd import noise
+from metasd.core import NO_END, Context, Floats, Ints, Revealed, Rounds, draft_budget, settle
+from metasd.costs import CostModel
+from metasd.drafters.base import Draft, Drafter
+from metasd.errors import UsageError
+from metasd.pool import Pool
+from metasd.runtime.lane import Lane
+from metasd.runtime.load import Target, check_fits
+from metasd.runtime.reveal import Observer
+from metasd.runtime.verifier import Verdict
+from metasd.runtime.warp import Sampling
+
+OnTokens = Callable[[int, list[int], int, int], object]
+"""Called after every round with (prompt index, tokens emitted, arm, how many of them were drafted)."""
+
+
+class LiveSession:
+    """See the module docstring and ``core.Session``.
+
+    Args:
+        prompts: (id, token ids) of each text to decode, in order.
+        max_new_tokens: token budget of a text, >= 1.
+        reads, overlap, feedback, scope, censored: what the policy wants delivered (``Policy.wants``).
+        costs: expected seconds for policies that read "cost", and the clock when ``clock`` is "model".
+        clock: "measured" wall time, or "model": the cost model's seconds, which a replay can reproduce.
+        on_tokens: streaming; the time it takes is not counted.
+
+    Attributes:
+        texts: tokens emitted for each prompt so far.
+        prefill_seconds: reading of prompts, in no round.
+        forward_seconds, seconds: wall time inside models' passes, and of all rounds, whatever the clock.
+
+    Raises UsageError for a prompt that does not fit a model's context, or a setting out of range.
+    """
+
+    lanes = 1
+
+    def __init__(
+        self,
+        target: Target,
+        drafters: Sequence[Drafter],
+        pool: Pool,
+        prompts: Sequence[tuple[str, Sequence[int]]],
+        *,
+        max_new_tokens: int = 128,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int = 0,
+        reads: frozenset[str] = frozenset(),
+        overlap: bool = False,
+        feedback: str = "bandit",
+        scope: str = "free",
+        censored: bool = False,
+        costs: CostModel | None = None,
+        clock: str = "measured",
+        on_tokens: OnTokens | None = None,
+    ) -> None:
+        self.pool, self.prompts, self.seed = pool, list(prompts), seed
+        self.max_new_tokens, self.clock, self.costs, self.on_tokens = max_new_tokens, clock, costs, on_tokens
+        sampling = Sampling(temperature, top_k, top_p)
+        observer = _observer(pool, feedback, scope, censored, sampled=not sampling.greedy)
+        catch_all = observer is not None and scope == "all"
+        self._lane = Lane(target, drafters, sampling, overlap=overlap, observer=observer, catch_all=catch_all)
+        self._target, self._reads, self._overlap = target, frozenset(reads), overlap
+        self._columns = costs.columns(pool) if costs is not None else None
+        self._check()
+        self.texts: list[list[int]] = [[] for _ in self.prompts]
+        self.prefill_seconds = self.seconds = self.forward_seconds = 0.0
+        self._at, self._opened = 0, False
+
+    @property
+    def done(self) -> bool:
+        return self._at >= len(self.prompts)
+
+    @property
+    def fresh(self) -> Ints:
+        return np.arange(int(not self.done and not self.texts[self._at]), dtype=np.int64)
+
+    @property
+    def keys(self) -> NDArray[np.uint64]:
+        return np.array([np.uint64(0) if self.done else noise.key(self.seed, self.prompts[self._at][0])])
+
+    @property
+    def context(self) -> Context:
+        if self.done:
+            return Context(np.zeros(1, np.int64), np.zeros(1, np.int64), np.ones((1, len(self.pool)), bool))
+        self._open()
+        lane, reads = self._lane, self._reads
+        position = np.array([len(self.texts[self._at])])
+        has = lane.available()[self.pool.drafter_of] if self._lane.drafters else False
+        made = Context(position, self.max_new_tokens - position, np.atleast_2d(self.pool.plain | has))
+        made.signals = lane.signals()[None] if "signals" in reads else None
+        if "lag" in reads or "cost" in reads:
+            lag = lane.lags()[None]
+            made.lag = lag if "lag" in reads else None
+            made.cost = self._expected(made.remaining, lag) if "cost" in reads else None
+        made.tail = lane.tail()[None] if "tail" in reads else None
+        made.proposal = lane.first_tokens()[None] if "proposal" in reads else None
+        return made
+
+    def play(self, arms: Ints) -> Rounds:
+        """One round with ``arms`` [1]. Raises UsageError for an arm that is not in the pool, or after the end."""
+        arm = int(np.asarray(arms).reshape(-1)[0])
+        if self.done or not 0 <= arm < len(self.pool):
+            raise UsageError(f"arm {arm} cannot be played: the pool has 0..{len(self.pool) - 1}, done is {self.done}")
+        self._open()
+        remaining = self.max_new_tokens - len(self.texts[self._at])
+        started, passes = time.perf_counter(), self._lane.passes
+        length = int(draft_budget(self.pool.draft_length[[arm]], np.array([remaining]))[0])
+        draft = self._lane.draft(int(self.pool.drafter_of[arm]), length)
+        drafting = time.perf_counter() - started - draft.catch_up_seconds
+        verdict = self._lane.verify(draft)
+        tokens = [*draft.tokens[: verdict.agreed], verdict.next_token]
+        rounds = self._settle(arm, remaining, draft, verdict, tokens)
+        emitted = tokens[: int(rounds.emitted[0])]
+        context = len(self._lane.text)
+        read, reading = self._lane.commit(emitted, verdict)
+        self.forward_seconds += self._lane.passes - passes
+        total = time.perf_counter() - self._mark
+        self.seconds += total
+        if self.clock == "measured":
+            caught = draft.catch_up_seconds + reading
+            rounds.draft_seconds, rounds.catch_up_seconds = np.array([drafting]), np.array([caught])
+            rounds.verify_seconds = np.array([total - drafting - caught])
+        else:
+            self._model_time(rounds, context, read)
+        rounds.catch_up += read.sum()
+        self._advance(rounds, emitted, arm)
+        return rounds
+
+    def reveal(self) -> Revealed:
+        """Full information on the tokens of the last play. Raises UsageError unless ``feedback`` is "full"."""
+        if self._lane.observer is None:
+            raise UsageError("this session gives bandit feedback; make it with feedback='full' to reveal more")
+        return self._lane.observer.reveal()
+
+    @property
+    def forward_share(self) -> float | None:
+        """Share of the rounds' wall time spent inside models' passes; None before the first round."""
+        return self.forward_seconds / self.seconds if self.seconds else None
+
+    # -- helpers ------------------------------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        """Raises UsageError for the first thing that cannot work."""
+        if self.max_new_tokens < 1:
+            raise UsageError(f"max_new_tokens {self.max_new_tokens} is too small; use 1 or more")
+        if self.clock not in ("measured", "model"):
+            raise UsageError(f"clock {self.clock!r} is unknown; use measured or model")
+        if self.clock == "model" and self.costs is None:
+            raise UsageError("clock 'model' needs costs; give the costs.json of a trace")
+        if [d.info for d in self._lane.drafters] != list(self.pool.drafters):
+            raise UsageError("the drafters are not those of the pool; build both together")
+        for name, tokens in self.prompts:
+            check_fits(self._target, name, len(tokens), self.max_new_tokens)
+            for model in self._lane.models.values():
+                model.check_fits(name, len(tokens) + self.max_new_tokens)
+
+    def _open(self) -> None:
+        """Read the next prompt, if this has not been done."""
+        if self._opened:
+            return
+        started = time.perf_counter()
+        name, prompt = self.prompts[self._at]
+        judge, draw = noise.judge_key(self.seed, name), noise.key(self.seed, name, "target")
+        self._lane.open(prompt, self.max_new_tokens, judge, draw)
+        self._opened = True
+        self._mark = time.perf_counter()
+        self.prefill_seconds += self._mark - started
+
+    def _settle(self, arm: int, remaining: int, draft: Draft, verdict: Verdict, tokens: list[int]) -> Rounds:
+        ends_in = next((i + 1 for i, token in enumerate(tokens) if token in self._target.eos_ids), NO_END)
+        overlap = None
+        if self._overlap:
+            overlap = np.full((1, self.pool.max_draft_length), np.nan, np.float32)
+            if verdict.overlap is not None:
+                overlap[0, : len(verdict.overlap)] = verdict.overlap
+
+        def one(value: int | np.int64) -> Ints:
+            return np.array([value], np.int64)
+
+        return settle(
+            lane=one(0),
+            prompt=one(self._at),
+            arm=one(arm),
+            draft_length=one(self.pool.draft_length[arm]),
+            position=one(len(self.texts[self._at])),
+            remaining=one(remaining),
+            proposed=one(len(draft.tokens)),
+            agreed=one(verdict.agreed),
+            ends_in=one(ends_in),
+            catch_up=one(draft.catch_up),
+            overlap=overlap,
+        )
+
+    def _advance(self, rounds: Rounds, emitted: list[int], arm: int) -> None:
+        """Hand the tokens on; go on to the next prompt after the last of them. The next round's time starts here."""
+        prompt = self._at
+        self.texts[prompt].extend(emitted)
+        if rounds.finished[0]:
+            self._at, self._opened = prompt + 1, False
+        if self.on_tokens is not None:
+            self.on_tokens(prompt, emitted, arm, int(rounds.accepted[0]))
+        self._mark = time.perf_counter()
+
+    def _model_time(self, rounds: Rounds, context: int, read: Ints) -> None:
+        """Fill in the cost model's seconds; ``read`` [D] tokens model drafters read for the observer."""
+        assert self.costs is not None and self._columns is not None  # noqa: PT018
+        columns = self._columns if len(self._columns) else np.zeros(1, np.int64)
+        drafter = columns[self.pool.drafter_of[rounds.arm]]
+        rounds.draft_seconds = self.costs.draft(drafter, rounds.drafted)
+        rounds.verify_seconds = self.costs.verify(rounds.drafted, np.array([context]))
+        own = self.costs.catch_up(drafter, rounds.catch_up)
+        rounds.catch_up_seconds = own + self.costs.catch_up(self._columns, read).sum()
+
+    def _expected(self, remaining: Ints, lag: Ints) -> Floats:
+        """[1, K] expected seconds of a round with each arm, NaN without a cost model."""
+        if self.costs is None:
+            return np.full((1, len(self.pool)), np.nan)
+        return self.costs.expected(self.pool, remaining, np.array([len(self._lane.text)]), lag)
+
+
+def _observer(pool: Pool, feedback: str, scope: str, censored: bool, *, sampled: bool) -> Observer | None:
+    """Who gathers full information; None for bandit feedback. Raises UsageError for an unknown word."""
+    if feedback not in ("bandit", "full"):
+        raise UsageError(f"feedback {feedback!r} is unknown; use bandit or full")
+    if scope not in ("free", "all"):
+        raise UsageError(f"scope {scope!r} is unknown; use free or all")
+    if feedback == "bandit":
+        return None
+    inside = np.ones_like(pool.free) if scope == "all" else pool.free.copy()
+    return Observer(pool, inside, sampled=sampled, censored=censored)
