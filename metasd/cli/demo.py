@@ -1,7 +1,8 @@
-"""``metasd demo``: the main job end to end on a real model: record, replay, compare, run live, check one against the other."""
+"""``metasd demo``: the main job end to end on a real model."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,7 +122,7 @@ def _check(models: Models, trace: Any) -> None:
     how = live.Decoding(max_new_tokens=FIDELITY_TOKENS, clock="model", costs=trace.costs)
     with bar(len(specs) * len(FIDELITY_LENGTHS), "checking") as advance:
         for length in FIDELITY_LENGTHS:
-            entrants = live.contenders(specs, lambda: models.build(length), baseline=False, prior=None)
+            entrants = live.contenders(specs, partial(models.build, length), baseline=False, prior=None)
             live.run(models.target, entrants, texts, how, advance=advance)
             for e in entrants:
                 ids = [name for name, _, _ in texts]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ class Comparison:
 def compare(live: Sequence[Row], replayed: Sequence[Row]) -> Comparison:
     """Compare the rounds of a run with those of its replay. Counts of what was seen are of the live side."""
     missing = abs(len(live) - len(replayed))
-    pairs = list(zip(live, live[1:], strict=False))
+    pairs = list(pairwise(live))
     return Comparison(
         rounds=len(live),
         differing=sum(a != b for a, b in zip(live, replayed, strict=False)) + missing,
