@@ -1,0 +1,94 @@
+"""Greedy answers of a target to many prompts at once: what tables are counted from.
+
+Knows the target alone. An answer that falls into a loop is cut to the loop's first turn, or the loop would outweigh
+everything else. Batched float32 arithmetic may differ from decoding one prompt in the last bits, so an answer can
+leave the one of ``model.generate`` where two tokens are as good as equally likely; for counting this does not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import DynamicCache
+
+from metasd.drafters.ngrams import ORDER
+from metasd.runtime.load import Target
+
+LOOP_WINDOW, LOOP_PERIOD = 64, 32
+
+Said = Callable[[int], None]
+"""Told the tokens of every decoding step."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """One greedy answer: the end of the prompt it followed, its tokens, and why it stopped (ended, limit, looped)."""
+
+    before: list[int]
+    tokens: list[int]
+    stop: str
+
+
+@torch.inference_mode()
+def greedy_answers(target: Target, prompts: list[list[int]], max_new_tokens: int, said: Said) -> Iterator[Answer]:
+    """Greedy answers to ``prompts`` (token ids), decoded together; finished ones leave the batch.
+
+    Prompts are padded on the left; ``said`` is told the number of tokens of every step. Answers come in the order
+    in which they finish.
+    """
+    width = max(map(len, prompts))
+    padding = [[0] * (width - len(p)) for p in prompts]
+    tokens = torch.tensor([pad + p for pad, p in zip(padding, prompts, strict=True)], device=target.device)
+    attention = torch.tensor(
+        [pad + [1] * len(p) for pad, p in zip(padding, prompts, strict=True)], device=target.device
+    )
+    cache, alive = DynamicCache(config=target.model.config), list(range(len(prompts)))
+    answers: list[list[int]] = [[] for _ in prompts]
+    while alive:
+        positions = (attention.cumsum(1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
+        logits = target.model(
+            input_ids=tokens, attention_mask=attention, position_ids=positions, past_key_values=cache, logits_to_keep=1
+        ).logits
+        chosen = logits[:, -1].argmax(-1)
+        for row, token in zip(alive, chosen.tolist(), strict=True):
+            answers[row].append(token)
+        said(len(alive))
+        stops = [_stop(answers[row], target, max_new_tokens) for row in alive]
+        for row, stop in zip(alive, stops, strict=True):
+            if stop is not None:
+                yield _answer(prompts[row], answers[row], stop)
+        kept = [i for i, stop in enumerate(stops) if stop is None]
+        if 0 < len(kept) < len(alive):
+            cache.batch_select_indices(torch.tensor(kept, device=target.device))
+            attention, chosen = attention[kept], chosen[kept]
+        alive = [alive[i] for i in kept]
+        tokens = chosen[:, None]
+        attention = torch.cat([attention, attention.new_ones(len(attention), 1)], dim=1)
+
+
+def _stop(answer: list[int], target: Target, limit: int) -> str | None:
+    if answer[-1] in target.eos_ids:
+        return "ended"
+    if loop_period(answer):
+        return "looped"
+    return "limit" if len(answer) >= limit else None
+
+
+def _answer(prompt: list[int], tokens: list[int], stop: str) -> Answer:
+    kept = len(tokens) - LOOP_WINDOW + loop_period(tokens) if stop == "looped" else len(tokens)
+    return Answer(prompt[-ORDER:], tokens[:kept], stop)
+
+
+def loop_period(tokens: Sequence[int]) -> int:
+    """Shortest period, at most ``LOOP_PERIOD``, of the last ``LOOP_WINDOW`` tokens; 0 when they have none."""
+    if len(tokens) < LOOP_WINDOW:
+        return 0
+    tail: NDArray[np.int64] = np.array(tokens[-LOOP_WINDOW:])
+    for period in range(1, LOOP_PERIOD + 1):
+        if tail[-1] == tail[-1 - period] and (tail[period:] == tail[:-period]).all():
+            return period
+    return 0

@@ -1,0 +1,142 @@
+"""Distilling: batched answers against the library's own greedy decoding, loops cut, the folder and its refusals."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+from hypothesis import given  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+
+from metasd.drafters import TableDrafter  # noqa: E402
+from metasd.drafters.ngrams import NgramTable  # noqa: E402
+from metasd.errors import UsageError  # noqa: E402
+from metasd.prompts import Prompt  # noqa: E402
+from metasd.runtime import answers as module  # noqa: E402
+from metasd.runtime.answers import greedy_answers, loop_period  # noqa: E402
+from metasd.runtime.distill import distill  # noqa: E402
+from metasd.runtime.load import Target  # noqa: E402
+
+VOCABULARY = 61
+
+
+class Letters:
+    """A tokenizer of one token per character; the runtime asks no more of it here."""
+
+    chat_template = None
+
+    def __call__(self, text: str):
+        return type("Encoded", (), {"input_ids": [3 + ord(c) % 50 for c in text]})
+
+
+@pytest.fixture(scope="module")
+def target() -> Target:
+    torch.manual_seed(5)
+    config = transformers.LlamaConfig(
+        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=128, initializer_range=0.4, bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    model = transformers.LlamaForCausalLM(config).eval()
+    return Target(model, Letters(), "tiny", "r1", "hash", frozenset({7, 2}), 128)
+
+
+def prompts(n: int = 6) -> list[Prompt]:
+    texts = ["a", "some longer text", "b c", "the quick brown fox", "x" * 30, "hello"]
+    return [Prompt(f"p{i}", "code" if i % 2 else "math", (texts[i],)) for i in range(n)]
+
+
+def generated(target: Target, ids: list[int], limit: int) -> list[int]:
+    out = target.model.generate(
+        torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long), do_sample=False,
+        max_new_tokens=limit, eos_token_id=sorted(target.eos_ids), pad_token_id=0,
+    )  # fmt: skip
+    return out[0, len(ids) :].tolist()
+
+
+def test_batched_answers_are_greedy(target):
+    ids = [target.encode(p.text) for p in prompts()]
+    told: list[int] = []
+    answers = list(greedy_answers(target, ids, 40, told.append))
+    assert sorted(a.before for a in answers) == sorted(i[-4:] for i in ids)
+    lengths = set()
+    for answer in answers:
+        own = generated(target, next(i for i in ids if i[-4:] == answer.before), 40)
+        assert answer.tokens == own
+        assert answer.stop == ("ended" if own[-1] in target.eos_ids else "limit")
+        lengths.add(len(own))
+    assert len(lengths) > 1  # some left the batch early
+    assert sum(told) == sum(len(a.tokens) for a in answers)
+
+
+@given(st.lists(st.integers(0, 2), max_size=20), st.lists(st.integers(0, 3), min_size=1, max_size=32))
+def test_loops_are_found(start, turn):
+    looped = start + (turn * 64)[:70]
+    period = loop_period(looped)
+    assert 1 <= period <= len(turn)
+    assert looped[-64 + period :] == looped[-64:-period]
+    assert loop_period([*looped[:-1], 9]) == 0 or period == 0
+    assert loop_period(list(range(100))) == 0
+    assert loop_period(looped[:63]) == 0
+
+
+def test_a_looping_answer_keeps_one_turn(target, monkeypatch):
+    answers = list(greedy_answers(target, [target.encode("a")], 100, lambda n: None))
+    monkeypatch.setattr(module, "loop_period", lambda tokens: 5 if len(tokens) == 70 else 0)
+    target = Target(target.model, Letters(), "tiny", "r1", "hash", frozenset(), 128)
+    cut = list(greedy_answers(target, [target.encode("a")], 100, lambda n: None))
+    assert cut[0].stop == "looped"
+    assert len(cut[0].tokens) == 70 - 64 + 5
+    shared = min(len(cut[0].tokens), len(answers[0].tokens))
+    assert cut[0].tokens[:shared] == answers[0].tokens[:shared]
+
+
+def test_folder(target, tmp_path, capsys):
+    manifest = distill(target, prompts(), tmp_path / "pool", max_new_tokens=20, batch=2)
+    assert json.loads((tmp_path / "pool" / "manifest.json").read_text()) == manifest
+    assert manifest["complete"] is True
+    assert [row["domain"] for row in manifest["tables"]] == ["math", "code", "all"]
+    for row in manifest["tables"]:
+        path = tmp_path / "pool" / row["file"]
+        assert row["bytes"] == path.stat().st_size
+        assert row["answers"] == row["ended"] + row["limit"] + row["looped"] == (6 if row["domain"] == "all" else 3)
+        TableDrafter(path=str(path)).require("hash", VOCABULARY)
+    ids = [target.encode(p.text) for p in prompts() if p.domain == "code"]
+    own = NgramTable.build(
+        [i[-4:] + generated(target, i, 20) for i in sorted(ids, key=lambda i: len(i))], tokenizer="h", vocabulary=99
+    )
+    assert len(own) == manifest["tables"][1]["entries"]
+    assert "distill" in capsys.readouterr().err
+    assert distill(target, prompts(), tmp_path / "pool", max_new_tokens=20, batch=2)["tables"] == manifest["tables"]
+
+
+def test_enough_is_enough(target, tmp_path):
+    manifest = distill(target, prompts(), tmp_path / "pool", tokens_per_domain=1, max_new_tokens=20, batch=1)
+    assert [row["answers"] for row in manifest["tables"]] == [1, 1, 2]
+
+
+def test_refusals(target, tmp_path):
+    distill(target, prompts(2), tmp_path / "pool", max_new_tokens=4)
+    with pytest.raises(UsageError, match="another configuration"):
+        distill(target, prompts(3), tmp_path / "pool", max_new_tokens=4)
+    (tmp_path / "pool" / "manifest.json").write_text("[]")
+    with pytest.raises(UsageError, match="another configuration"):
+        distill(target, prompts(2), tmp_path / "pool", max_new_tokens=4)
+    (tmp_path / "pool" / "manifest.json").unlink()
+    with pytest.raises(UsageError, match=r"without a manifest\.json"):
+        distill(target, prompts(2), tmp_path / "pool", max_new_tokens=4)
+    with pytest.raises(UsageError, match="batch 0"):
+        distill(target, prompts(2), tmp_path / "b", batch=0)
+    with pytest.raises(UsageError, match="p1"):
+        distill(target, prompts(2), tmp_path / "b", max_new_tokens=120)
+    with pytest.raises(UsageError, match="no prompts"):
+        distill(target, [], tmp_path / "b")
+    with pytest.raises(UsageError, match="file names"):
+        distill(target, [Prompt("a", "x/y", ("t",)), Prompt("b", "x y", ("t",))], tmp_path / "b")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot write"):
+        distill(target, prompts(2), tmp_path / "file" / "pool", max_new_tokens=4)
+    assert not (tmp_path / "b").exists()
