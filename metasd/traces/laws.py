@@ -70,7 +70,7 @@ def drift(length: int, arms: int, alphas: Sequence[float] | None, period: int | 
     """Rates that swing between ``alphas`` (default 0.1, 0.9) as sines, drafters a fraction of a turn apart.
 
     One turn takes ``period`` positions (default: the prompt's length); each prompt begins at a random phase. Rates
-    are rounded to 64 levels.
+    are rounded to 32 levels.
     """
     low, high = (0.1, 0.9) if alphas is None else (min(alphas), max(alphas))
     turn = period or length
@@ -78,9 +78,9 @@ def drift(length: int, arms: int, alphas: Sequence[float] | None, period: int | 
     def codes(rng: np.random.Generator, prompts: Ints) -> Codes:
         phase = rng.random((len(prompts), 1, 1)) + np.arange(arms) / arms
         swing = np.sin(2 * np.pi * (np.arange(length)[:, None] / turn + phase))
-        return np.rint((swing + 1) * 31.5).astype(np.uint8)
+        return np.rint((swing + 1) * 15.5).astype(np.uint8)
 
-    return Law(np.linspace(low, high, 64), codes, ("drift",))
+    return Law(np.linspace(low, high, 32), codes, ("drift",))
 
 
 def alternation(length: int, arms: int, alphas: Sequence[float] | None, period: int | None) -> Law:

@@ -56,8 +56,8 @@ class PromptRecord:
         return tuple(name for name in fmt.OPTIONAL if getattr(self, name) is not None)
 
 
-def check(record: PromptRecord, draft_lengths: Sequence[int]) -> None:
-    """Raises UsageError, naming the prompt, unless all shapes and lengths fit together."""
+def check(record: PromptRecord, draft_lengths: Sequence[int], token_dtype: str) -> None:
+    """Raises UsageError, naming the prompt, unless all shapes and lengths fit together and into the format."""
     n, D, G = len(record.tokens), len(draft_lengths), max(draft_lengths, default=0)
     if n == 0:
         raise UsageError(f"prompt {record.id!r} has an empty text; leave it out")
@@ -67,8 +67,15 @@ def check(record: PromptRecord, draft_lengths: Sequence[int]) -> None:
         wanted = tuple(axes[a] for a in fmt.COLUMNS[name][1])
         if value is not None and np.shape(value) != wanted:
             raise UsageError(f"prompt {record.id!r}: {name} has shape {np.shape(value)}, not {wanted}")
-    if np.any(record.proposed > np.asarray(draft_lengths)) or np.any(record.accepted > record.proposed):
-        raise UsageError(f"prompt {record.id!r}: accepted <= proposed <= draft length does not hold")
+    limits = np.iinfo(token_dtype)
+    for name in fmt.TOKEN_COLUMNS:
+        values = np.asarray(() if getattr(record, name) is None else getattr(record, name))
+        if values.size and (values.min() < limits.min or values.max() > limits.max):
+            found = f"{name} holds {values.min()}..{values.max()}"
+            raise UsageError(f"prompt {record.id!r}: {found}, more than {token_dtype} can hold")
+    accepted, proposed = np.asarray(record.accepted), np.asarray(record.proposed)
+    if np.any(accepted < 0) or np.any(accepted > proposed) or np.any(proposed > np.asarray(draft_lengths)):
+        raise UsageError(f"prompt {record.id!r}: 0 <= accepted <= proposed <= draft length does not hold")
     columns = record.column_text
     if columns is not None and not record.unaligned and np.any(columns != fmt.text_hash(record.tokens)):
         raise UsageError(f"prompt {record.id!r}: a column was recorded on another text; mark it unaligned")
@@ -90,7 +97,7 @@ def pack(records: Sequence[PromptRecord], token_dtype: str) -> tuple[dict[str, N
         parts = [getattr(r, name) for r in records]
         if parts[0] is not None:
             dtype = token_dtype if name in fmt.TOKEN_COLUMNS else fmt.COLUMNS[name][0][0]
-            tensors[name] = np.concatenate([_cast(np.asarray(p), dtype, name) for p in parts])
+            tensors[name] = np.concatenate([np.asarray(p).astype(dtype, copy=False) for p in parts])
     return tensors, metadata([r.id for r in records], [r.domain for r in records])
 
 
@@ -106,13 +113,3 @@ def strings(data: Mapping[str, str]) -> tuple[list[str], list[str]]:
 
 def _prompt_length(record: PromptRecord) -> int:
     return record.prompt_length or 0 if record.prompt_tokens is None else len(record.prompt_tokens)
-
-
-def _cast(values: NDArray[Any], dtype: str, name: str) -> NDArray[Any]:
-    """``values`` as ``dtype``; integers must survive it."""
-    kind = np.dtype(dtype)
-    if kind.kind in "iu" and values.size:
-        limits = np.iinfo(kind)
-        if values.min() < limits.min or values.max() > limits.max:
-            raise UsageError(f"{name} holds {values.min()}..{values.max()}, more than {dtype} can hold")
-    return values.astype(kind, copy=False)

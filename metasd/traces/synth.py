@@ -31,7 +31,7 @@ from metasd.traces.laws import Codes, Law, law
 from metasd.traces.save import refuse_used, save_trace
 from metasd.traces.trace import Trace
 
-_QUANTILES = 4096
+_QUANTILES = 1024
 _CHUNK_CELLS = 1 << 21  # table cells made at a time: bounds the scratch memory
 _VOCABULARY = 1000
 

@@ -91,13 +91,13 @@ def _check_shard(loaded: Shard, layout: Layout) -> Counter[str]:
     for low in range(0, len(left), _ROWS):
         at = slice(low, low + _ROWS)
         proposed, accepted = columns["proposed"][at].astype(np.int64), columns["accepted"][at].astype(np.int64)
-        _require(loaded, "proposed <= draft length", proposed <= limits)
-        _require(loaded, "accepted <= proposed", accepted <= proposed)
-        _require(loaded, "accepted within the text", accepted <= left[at, None])
+        _require(loaded, "proposed <= draft length", proposed <= limits, low)
+        _require(loaded, "accepted <= proposed", accepted <= proposed, low)
+        _require(loaded, "accepted within the text", accepted <= left[at, None], low)
         _check_bounds(loaded, at, proposed, left[at])
         _check_chains(loaded, layout, at, accepted)
         for d, limit in enumerate(layout.draft_lengths):
-            stops.update(_settled(loaded, proposed[:, d], accepted[:, d], limit, left[at], ended[at]))
+            stops.update(_settled(loaded, proposed[:, d], accepted[:, d], limit, left[at], ended[at], low))
     return stops
 
 
@@ -114,10 +114,10 @@ def _check_bounds(loaded: Shard, at: slice, proposed: Ints, left: Ints) -> None:
             inside |= ~judged
         else:
             inside |= np.isnan(values)
-        _require(loaded, f"{name} within [0, 1]", inside)
+        _require(loaded, f"{name} within [0, 1]", inside, at.start)
     for name in ("signals", "margin"):
         if name in loaded.tensors:
-            _require(loaded, f"{name} finite or NaN", ~np.isinf(loaded.tensors[name][at]))
+            _require(loaded, f"{name} finite or NaN", ~np.isinf(loaded.tensors[name][at]), at.start)
 
 
 def _check_chains(loaded: Shard, layout: Layout, at: slice, accepted: Ints) -> None:
@@ -138,11 +138,11 @@ def _check_chains(loaded: Shard, layout: Layout, at: slice, accepted: Ints) -> N
         agreed += alive
     aligned = np.array([name not in layout.unaligned for name in loaded.ids])
     known = np.repeat(aligned, lengths)[at, None] & np.array(fixed)
-    _require(loaded, "accepted is the agreement of draft and text", (agreed == accepted) | ~known)
+    _require(loaded, "accepted is the agreement of draft and text", (agreed == accepted) | ~known, at.start)
 
 
 def _settled(
-    loaded: Shard, proposed: Ints, accepted: Ints, limit: int, left: Ints, ended: NDArray[np.bool_]
+    loaded: Shard, proposed: Ints, accepted: Ints, limit: int, left: Ints, ended: NDArray[np.bool_], low: int
 ) -> Counter[str]:
     """Settle every start as a round of its own; the lengths must come out as they went in."""
     rows = np.arange(len(left))
@@ -159,15 +159,17 @@ def _settled(
         catch_up=np.zeros_like(rows),
     )
     whole = (rounds.accepted == np.minimum(accepted, rounds.drafted)) & (rounds.emitted <= left)
-    _require(loaded, "settle keeps the recorded lengths", whole)
+    _require(loaded, "settle keeps the recorded lengths", whole, low)
     counts = np.bincount(rounds.stop, minlength=len(StopReason))
     return Counter({reason.name.lower().replace("_", " "): int(counts[reason]) for reason in StopReason})
 
 
-def _require(loaded: Shard, law: str, holds: NDArray[np.bool_]) -> None:
+def _require(loaded: Shard, law: str, holds: NDArray[np.bool_], low: int) -> None:
+    """``holds`` [n, ...] speaks of the shard's rows from ``low`` on."""
     if not holds.all():
-        row = int(np.argwhere(~holds)[0][0])
-        raise TraceError(f"{loaded.file}: {law} fails at row {row} of a block; record again")
+        row = low + int(np.argwhere(~holds)[0][0])
+        p = int(np.searchsorted(np.cumsum(loaded.tensors["lengths"]), row, side="right"))
+        raise TraceError(f"{loaded.file}: {law} fails at row {row}, in prompt {loaded.ids[p]!r}; record again")
 
 
 def describe(path: str | Path) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class TraceWriter:
 
     def add(self, record: PromptRecord) -> None:
         """Take one prompt; every ``shard_prompts`` of them are committed together."""
-        check(record, self.manifest["draft_lengths"])
+        check(record, self.manifest["draft_lengths"], self.manifest["token_dtype"])
         if record.id in self._known:
             raise UsageError(f"prompt {record.id!r} comes twice; give every prompt its own id")
         if self._present is None:
