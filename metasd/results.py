@@ -17,6 +17,7 @@ from metasd.ledger import Ledger, Totals
 
 SCHEMA = 1
 ALL = "all"  # the domain of a total
+BEST_FIXED = "best fixed arm"  # of a whole trace, in hindsight: what differences are taken to by default
 _PACKAGES = ("metasd", "numpy", "gymnasium", "torch", "transformers")
 
 

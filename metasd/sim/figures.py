@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metasd.sim.cells import SHOWN_TOKENS, edges, shown_prompts
+from metasd.sim.cells import POINTS, SHOWN_TOKENS, edges, shown_prompts
 from metasd.sim.comparison import Played, TraceOutcome
 from metasd.sim.statistics import Clusters
 
 _DIGITS = 4
+_SHARE_BINS = 16  # a divisor of POINTS; fewer than curves have, since shares are not cumulative
 
 
 def facts(outcome: TraceOutcome) -> dict[str, Any]:
@@ -60,11 +61,13 @@ def curves(outcome: TraceOutcome) -> Iterator[dict[str, Any]]:
 
 def shares(outcome: TraceOutcome) -> Iterator[dict[str, Any]]:
     """Share of each arm among the rounds begun in each bin of position; None where no round began."""
-    position = edges(outcome.trace).tolist()
+    wide = POINTS // _SHARE_BINS
+    position = edges(outcome.trace)[::wide].tolist()
     for played in outcome.policies:
-        total = played.arm_starts.sum(axis=0)
+        rounds = played.arm_starts.reshape(len(outcome.pool), _SHARE_BINS, wide).sum(axis=2)
+        total = rounds.sum(axis=0)
         with np.errstate(invalid="ignore"):
-            share = np.where(total > 0, played.arm_starts / total, np.nan)
+            share = np.where(total > 0, rounds / total, np.nan)
         by_arm = {name: _short(share[k]) for k, name in enumerate(outcome.pool.names)}
         yield {"trace": outcome.name, "policy": played.entry.label, "position": position, "arms": by_arm}
 

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from metasd.core import Ints
 from metasd.errors import UsageError
 from metasd.ledger import Totals
-from metasd.results import ALL, row
+from metasd.results import ALL, BEST_FIXED, row
 from metasd.results import document as result_document
 from metasd.sim import figures
 from metasd.sim.comparison import Comparison, Played, TraceOutcome
 from metasd.sim.statistics import Clusters, Estimate, Values, holm, mean_of_ratios, ratio, ratio_difference, total
-from metasd.sim.yardsticks import BEST_FIXED, yardstick_rows
+from metasd.sim.yardsticks import yardstick_rows
 
 # interval name -> (columns, statistic)
 _INTERVALS = {
@@ -161,10 +161,9 @@ def _row(group: Group, played: Sequence[Played], cols: dict[str, Values]) -> dic
         "oracle_seconds_exact": all(o.optimum_seconds_exact for o in group.outcomes),
         "intervals": intervals,
     }
-    if len(group.outcomes) > 1:
-        mean = _mean_of_traces(group, cols)
-        extra["fraction_of_optimum_mean_of_traces"] = mean.value
-        intervals["fraction_of_optimum_mean_of_traces"] = mean.interval
+    mean = _mean_of_traces(group, cols) if len(group.outcomes) > 1 else None
+    extra["fraction_of_optimum_mean_of_traces"] = None if mean is None else mean.value
+    intervals["fraction_of_optimum_mean_of_traces"] = None if mean is None else mean.interval
     return base | extra
 
 

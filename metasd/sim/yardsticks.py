@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from metasd.results import BEST_FIXED
 from metasd.sim.comparison import TraceOutcome
 from metasd.sim.statistics import Clusters, Values, ratio
 
-BEST_FIXED = "best fixed arm"
 BY_DOMAIN = "best fixed arm of each domain"
 BY_PROMPT = "best fixed arm of each prompt"
 OPTIMUM = "clairvoyant optimum"
