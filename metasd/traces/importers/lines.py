@@ -46,7 +46,8 @@ def named(files: list[Path]) -> list[dict[str, str]]:
 def parse(file: Path, read: Callable[[dict[str, Any]], T]) -> Iterator[T]:
     """``read`` applied to every line's object; empty lines are skipped.
 
-    Raises UsageError naming file and line when a line is no JSON object or ``read`` refuses it with ValueError.
+    Raises UsageError naming file and line when a line is no JSON object or ``read`` cannot make sense of it (raises
+    ValueError, or TypeError for a value of another kind than expected).
     """
     number = 0
     with file.open("rb") as lines:
@@ -58,7 +59,7 @@ def parse(file: Path, read: Callable[[dict[str, Any]], T]) -> Iterator[T]:
                 if not isinstance(data, dict):
                     raise ValueError("it is not a JSON object")
                 yield read(data)
-            except ValueError as error:
+            except (ValueError, TypeError) as error:
                 raise UsageError(f"{file}:{number}: {error}; mend the line or remove it") from error
     if number == 0:
         raise UsageError(f"{file}: the file is empty; give a file with lines")

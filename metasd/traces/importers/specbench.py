@@ -96,6 +96,8 @@ def read(path: Path) -> tuple[Trace, list[str]]:
 
 def _run(file: Path) -> _Run:
     lines = list(parse(file, _line))
+    if not lines:
+        raise UsageError(f"{file}: no line in it; give a file that has one")
     model = lines[0].model
     other = {line.model for line in lines} - {model}
     if other:
@@ -123,6 +125,8 @@ def _line(data: dict[str, Any]) -> _Line:
     seconds = value(choice, "wall_time")
     if not isinstance(texts, list) or not len(texts) == len(steps) == len(tokens) == len(seconds):
         raise ValueError("turns, decoding_steps, new_tokens and wall_time differ in length")
+    if not all(0 <= float(second) < float("inf") for second in seconds):
+        raise ValueError(f"wall_time holds {seconds}, not all of them seconds")
     if steps.sum() != len(emitted):
         raise ValueError(f"decoding_steps add up to {steps.sum()}, but there are {len(emitted)} accept_lengths")
     parts = np.split(emitted, np.cumsum(steps)[:-1])
