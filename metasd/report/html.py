@@ -17,7 +17,7 @@ from metasd.results import ALL, BEST_FIXED
 Document = Mapping[str, Any]
 Decode = Callable[[Sequence[int]], str]
 
-OPEN_PANELS = 6  # further panels are folded away
+OPEN_PANELS = 4  # further panels are folded away
 
 
 def write_report(
@@ -64,7 +64,7 @@ def page(document: Document) -> str:
     names = list(dict.fromkeys(r.get("trace", ALL) for r in document["results"]))
     ordered = sorted(names, key=lambda n: n != ALL)
     sections = "".join(_section(document, name) for name in ordered)
-    embedded = json.dumps(document, allow_nan=False).replace("</", "<\\/")
+    embedded = json.dumps(document, allow_nan=False).replace("<", "\\u003c")
     style, script = (_asset(name) for name in ("style.css", "script.js"))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'

@@ -35,24 +35,21 @@ class Frame:
         """``x,y x,y ...`` to a tenth of a unit."""
         return " ".join(f"{self.x(x):.1f},{self.y(y):.1f}" for x, y in zip(xs, ys, strict=True))
 
-    def axes(self, y_label: str, spec: str) -> str:
+    def axes(self, x_label: str, spec: str) -> str:
         """Ticks and their labels."""
         parts = []
         for tick in ticks(self.y_low, self.y_high, 4):
             at = self.y(tick)
             kind = "zero" if tick == 0 else "axis"
             parts.append(f'<line class="{kind}" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
-            parts.append(
-                f'<text class="tick" x="{LEFT - 4}" y="{at + 3:.1f}" text-anchor="end">{number(tick, spec)}</text>'
-            )
-        for tick in ticks(0, self.x_high, 4):
-            at = self.x(tick)
-            parts.append(
-                f'<text class="tick" x="{at:.1f}" y="{HEIGHT - 11}" text-anchor="middle">{number(tick, ",g")}</text>'
-            )
-        middle = (LEFT + WIDTH - RIGHT) / 2
-        parts.append(f'<text class="tick" x="{middle}" y="{HEIGHT - 1}" text-anchor="middle">{text(y_label)}</text>')
+            parts.append(_words(LEFT - 4, at + 3, "end", number(tick, spec)))
+        parts += [_words(self.x(t), HEIGHT - 14, "middle", number(t, ",g")) for t in ticks(0, self.x_high, 4)]
+        parts.append(_words((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 2, "middle", x_label))
         return "".join(parts)
+
+
+def _words(x: float, y: float, anchor: str, words: str) -> str:
+    return f'<text class="tick" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{text(words)}</text>'
 
 
 def ticks(low: float, high: float, about: int) -> list[float]:

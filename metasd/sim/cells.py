@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,14 +114,14 @@ class Cell:
     def load(cls, path: Path) -> Cell:
         """Read a cell. Raises UsageError for a file that is not one."""
         try:
-            with np.load(path, allow_pickle=False) as data:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
                 arrays = {name: data[name] for name in data.files}
             head = json.loads(str(arrays.pop("head")))
             fields: dict[str, Any] = head | {k: v for k, v in arrays.items() if "." not in k}
             for group in ("counts", "times"):
                 fields[group] = {k.removeprefix(f"{group}."): v for k, v in arrays.items() if k.startswith(f"{group}.")}
             return cls(**fields)
-        except (OSError, ValueError, TypeError, KeyError, EOFError) as error:
+        except (OSError, ValueError, TypeError, KeyError, EOFError, BadZipFile) as error:
             raise UsageError(f"{path} is not a result of metasd compare ({error}); remove it") from error
 
 

@@ -1,0 +1,191 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from metasd.costs import CostModel
+from metasd.errors import UsageError
+from metasd.sim import cells
+from metasd.sim.cells import Cell, play
+from metasd.sim.compare import compare, default_policies
+from metasd.sim.comparison import Comparison
+from metasd.sim.figures import regret_curve
+from metasd.sim.leaderboard import document
+from metasd.sim.replay import replay
+from metasd.traces import Trace, synthetic
+
+
+def small(seed: int = 0, **more: Any) -> Trace:
+    return synthetic("two-language", prompts=6, length=40, arms=3, draft_length=4, seed=seed, **more)
+
+
+def without_versions(made: dict[str, Any]) -> str:
+    return json.dumps({k: v for k, v in made.items() if k != "versions"}, sort_keys=True)
+
+
+def rows_of(made: dict[str, Any], policy: str, domain: str = "all") -> dict[str, Any]:
+    return next(r for r in made["results"] if r["policy"] == policy and r["domain"] == domain)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_rows_are_those_of_replay(temperature: float) -> None:
+    trace = small(temperature=temperature)
+    made = document(compare([trace], ["random", "metasd-ucb"], 1, workers=1))
+    for policy in ("random", "metasd-ucb"):
+        for expected in replay(trace, policy, seeds=1).rows():
+            found = rows_of(made, policy, expected["domain"])
+            assert {k: found[k] for k in expected} == expected
+
+
+def test_seed_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = document(compare([small()], ["random"], 5, workers=1))
+    monkeypatch.setattr("metasd.sim.compare.SEED_BLOCK", 2)
+    assert without_versions(document(compare([small()], ["random"], 5, workers=1))) == without_versions(whole)
+
+
+def test_processes_change_nothing(outcome: Comparison) -> None:
+    trace = outcome.traces[0].trace
+    spread = compare([trace], outcome.config["policies"], 3, workers=2)
+    assert without_versions(document(spread)) == without_versions(document(outcome))
+
+
+def test_resume_plays_only_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = compare([small()], ["random", "metasd-ucb"], 3, workers=1, resume_dir=tmp_path)
+    kept = sorted(tmp_path.iterdir())
+    assert all(path.suffix == ".npz" for path in kept)
+    kept[0].unlink()
+    played = []
+    monkeypatch.setattr("metasd.sim.workers.play", lambda job: played.append(job.spec) or play(job))
+    again = compare([small()], ["random", "metasd-ucb"], 3, workers=1, resume_dir=tmp_path)
+    assert len(played) == 1
+    assert sorted(tmp_path.iterdir()) == kept
+    assert without_versions(document(again)) == without_versions(document(first))
+
+
+def test_another_setting_is_another_cell(tmp_path: Path) -> None:
+    compare([small()], ["random"], 1, workers=1, resume_dir=tmp_path)
+    before = len(list(tmp_path.iterdir()))
+    compare([small()], ["random"], 1, workers=1, resume_dir=tmp_path, reset="never")
+    compare([small(seed=1)], ["random"], 1, workers=1, resume_dir=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3 * before
+
+
+def test_a_cell_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = cells.Job(small(), "x", "random", 0, 2)
+    cell, path = play(job), tmp_path / "cell.npz"
+
+    def dies(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("metasd.sim.cells.os.replace", dies)
+    with pytest.raises(KeyboardInterrupt):
+        cell.save(path)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    cell.save(path)
+    back = Cell.load(path)
+    assert back.config == job.config()
+    np.testing.assert_array_equal(back.arms, cell.arms)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UsageError, match=r"cell\.npz is not a result"):
+        Cell.load(path)
+
+
+def test_regret_curve_ends_at_the_row(outcome: Comparison, made: dict[str, Any]) -> None:
+    for played in outcome.traces[0].policies:
+        curve = regret_curve(outcome.traces[0], played)
+        row = rows_of(made, played.entry.label)
+        assert curve[:, -1].sum() == pytest.approx(row["regret_rounds"])
+        assert (curve[:, 0] == 0).all()
+
+
+def test_yardsticks_are_ordered(made: dict[str, Any]) -> None:
+    rounds = {c["comparator"]: c["rounds"] for c in made["comparators"] if c["comparator"] != "fixed arm"}
+    single = [c["rounds"] for c in made["comparators"] if c["comparator"] == "fixed arm"]
+    best, domain, prompt, optimum = rounds.values()
+    assert best == min(single)
+    assert best >= domain >= prompt >= optimum
+    for row in made["results"]:
+        assert row["oracle_rounds"] <= row["rounds"]
+        assert row["fraction_of_optimum"] == row["oracle_rounds"] / row["rounds"]
+
+
+def test_a_fixed_arm_has_no_difference_to_itself(outcome: Comparison) -> None:
+    trace, pool = outcome.traces[0].trace, outcome.traces[0].pool
+    best = pool.names[int(outcome.traces[0].fixed_rounds.sum(axis=0).argmin())]
+    made = document(compare([trace], [f"fixed:arm={best}", "random"], 2, workers=1))
+    paired = rows_of(made, f"fixed:arm={best}")["paired"]
+    assert (paired["tokens_per_round"], paired["tokens_per_round_interval"], paired["p_value"]) == (0, [0, 0], 1)
+    assert paired["variance_reduction"] is None
+
+
+def test_reference_can_be_a_policy(outcome: Comparison) -> None:
+    made = document(outcome, reference="random")
+    assert rows_of(made, "random")["paired"]["tokens_per_round"] == 0
+    gap = rows_of(made, "metasd-ucb")["tokens_per_round"] - rows_of(made, "random")["tokens_per_round"]
+    assert rows_of(made, "metasd-ucb")["paired"]["tokens_per_round"] == pytest.approx(gap)
+    with pytest.raises(UsageError, match="'nobody' did not play"):
+        document(outcome, reference="nobody")
+
+
+def test_several_traces_are_also_taken_together() -> None:
+    made = document(compare([small(0), small(1)], ["random"], 2, workers=1))
+    one, two, both = (r for r in made["results"] if r["domain"] == "all")
+    assert [one["trace"], two["trace"], both["trace"]] == ["in memory", "in memory #2", "all"]
+    assert both["rounds"] == one["rounds"] + two["rounds"]
+    assert both["prompts"] == 12
+    mean = (one["fraction_of_optimum"] + two["fraction_of_optimum"]) / 2
+    assert both["fraction_of_optimum_mean_of_traces"] == pytest.approx(mean)
+    assert {frozenset(r) for r in made["results"]} == {frozenset(both)}  # unknown keys are null, never absent
+
+
+def test_every_interval_holds_its_value(made: dict[str, Any]) -> None:
+    for row in made["results"]:
+        for name, ends in row["intervals"].items():
+            if ends is not None:
+                assert ends[0] - 1e-9 <= row[name] <= ends[1] + 1e-9
+
+
+def test_shares_sum_to_one_and_timelines_tile_the_text(made: dict[str, Any]) -> None:
+    for share in made["shares"]:
+        columns = [c for c in zip(*share["arms"].values(), strict=True) if None not in c]
+        assert columns
+        assert all(sum(c) == pytest.approx(1, abs=2e-3) for c in columns)
+    for line in made["timelines"]:
+        for rounds in line["rounds"].values():
+            position = 0
+            for at, _, accepted, emitted in rounds:
+                assert at == position
+                assert accepted <= emitted
+                position += emitted
+            assert position == line["length"]
+
+
+def test_time_regret_needs_a_clock_and_gets_one(made: dict[str, Any]) -> None:
+    assert all(r["regret_seconds"] is None for r in made["results"])
+    trace = small()
+    names = tuple(d.name for d in trace.drafters)
+    flat = np.full(len(names), 0.01)
+    clock = CostModel(names, np.array([1.0, 9.0]), np.array([0.1, 0.1]), flat, flat, 0 * flat, 0 * flat)
+    timed = document(compare([trace], ["random", "fixed:arm=arm1"], 2, workers=1, costs=clock))
+    for row in timed["results"]:
+        assert row["seconds"] > row["oracle_seconds"]
+        assert row["intervals"]["regret_seconds"][0] <= row["regret_seconds"]
+
+
+def test_without_policies_everything_that_can_run_does() -> None:
+    found = compare([small()], (), 1, workers=1)
+    played = {p.entry.label for p in found.traces[0].policies}
+    left_out = {s["policy"] for s in found.skipped}
+    assert played | left_out == set(default_policies())
+    assert "metasd-ucb" in played
+    assert "lookup-first" in left_out  # this trace has no lookup drafter
+    with pytest.raises(UsageError, match="lookup"):
+        compare([small()], ["lookup-first"], 1, workers=1)
+
+
+def test_a_prior_that_nobody_takes_is_refused() -> None:
+    with pytest.raises(UsageError, match="none of the policies random takes a prior"):
+        compare([small()], ["random"], 1, workers=1, prior={"a": 1})

@@ -1,0 +1,134 @@
+import json
+import re
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from metasd.report.html import pieces, write_report
+from metasd.report.markup import arm_colours
+from metasd.report.panels import ticks
+from metasd.report.table import write_csv
+
+
+@pytest.fixture(scope="module")
+def page(made: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("report") / "sub" / "r.html"
+    write_report(made, path)
+    assert [p.name for p in path.parent.iterdir()] == ["r.html"]
+    return path.read_text(encoding="utf-8")
+
+
+def embedded(page: str) -> dict[str, Any]:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert found
+    return json.loads(found.group(1))
+
+
+def every_number(value: Any) -> set[float]:
+    if isinstance(value, dict):
+        return set().union(*map(every_number, value.values()), set())
+    if isinstance(value, list):
+        return set().union(*map(every_number, value), set())
+    return {float(value)} if isinstance(value, int | float) else set()
+
+
+def test_the_page_holds_the_document(page: str, made: dict[str, Any]) -> None:
+    assert embedded(page) == json.loads(json.dumps(made))
+
+
+def test_every_number_of_the_tables_is_in_the_json(page: str, made: dict[str, Any]) -> None:
+    cells = re.findall(r'<td data-value="([^"]*)"[^>]*>(.*?)</td>', page)
+    known = every_number(made)
+    shown = re.compile(r"[+\u2212]?[\d,]+(?:\.\d+)?%?")
+    assert len(cells) == 4 * 5 + 4 * 2 + 4 * 2  # leaderboard, yardsticks, heat map
+    for raw, inner in cells:
+        values = shown.findall(unescape(re.sub(r"<[^>]+>", " ", inner)))
+        assert (raw == "") == (not values)
+        for word in values:
+            digits = len(word.rstrip("%").partition(".")[2])
+            value = float(word.rstrip("%").replace(",", "").replace("\u2212", "-"))
+            scale = 100 if word.endswith("%") else 1
+            assert any(round(k * scale, digits) == value for k in known), word
+        if raw:
+            assert float(raw) in known
+
+
+def test_numbers_in_the_headline_are_the_best_rows(page: str, made: dict[str, Any]) -> None:
+    words = re.search(r'<p class="headline">(.*?)</p>', page, re.DOTALL)
+    best = max((r for r in made["results"] if r["domain"] == "all"), key=lambda r: r["tokens_per_round"])
+    assert words
+    assert f"<b>{best['policy']}</b>" in words.group(1)
+    assert f"{best['tokens_per_round']:.2f} tokens per round" in words.group(1)
+    assert f"{abs(best['paired']['tokens_per_round']):.2f} " in words.group(1)
+
+
+def test_nothing_is_fetched_and_it_is_small(page: str) -> None:
+    assert len(page.encode()) < 2_000_000
+    assert not re.search(r"""(?:src|href)=["'](?!#|data:)""", page)
+    assert not re.search(r"""url\(|@import|fetch\(|XMLHttpRequest""", page)
+    addresses = set(re.findall(r"https?://[^\"' <]+", page))
+    assert addresses <= {"http://www.w3.org/2000/svg"}  # a namespace, not a place
+
+
+def test_names_cannot_break_out_of_the_page(made: dict[str, Any], tmp_path: Path) -> None:
+    evil = "</script><script>alert(1)</script>\"'&<b>"
+    text = json.dumps(made).replace("arm0@4", json.dumps(evil)[1:-1]).replace("metasd-ucb:beta=0.5", "</script><i>")
+    write_report(json.loads(text), tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert page.count("<script") == 2
+    assert "<i>" not in re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+    assert embedded(page) == json.loads(text)
+
+
+def test_a_document_without_figures_still_makes_a_page(tmp_path: Path) -> None:
+    row = {"policy": "default", "reset": "prompt", "domain": "all", "prompts": 3, "seconds": 2.0, "switches": 4}
+    row |= {"tokens_per_round": 2.5, "tokens_per_second": 31.0, "regret_rounds": None, "oracle_rounds": None}
+    run = {"schema": 1, "command": "run", "versions": {"python": "3"}, "config": {"target": "t"}, "results": [row]}
+    full = write_report(run, tmp_path / "r.html")
+    assert full["timelines"] == []
+    assert "2.50 tokens per round" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_a_decoder_gives_the_text(made: dict[str, Any], tmp_path: Path) -> None:
+    full = write_report(made, tmp_path / "r.html", decode=lambda ids: "".join(chr(97 + i % 26) for i in ids))
+    line = full["timelines"][0]
+    assert line["texts"] == [chr(97 + t % 26) for t in line["tokens"]]
+    assert embedded((tmp_path / "r.html").read_text(encoding="utf-8")) == json.loads(json.dumps(full))
+    assert made["timelines"][0]["texts"] is None
+
+
+def test_pieces_wait_for_whole_characters() -> None:
+    raw = [b"a", "é".encode()[:1], "é".encode()[1:], "é".encode()[:1]]
+    found = pieces(range(4), lambda ids: b"".join(raw[i] for i in ids).decode(errors="replace"))
+    assert found == ["a", "", "é", "\ufffd"]
+
+
+def test_shorter_drafts_of_a_drafter_are_paler() -> None:
+    tints = arm_colours({"arms": ["plain", "a@2", "a@8", "b@8"], "arm_drafters": [-1, 0, 0, 1]})
+    assert tints["plain"][0] == "var(--plain)"
+    assert tints["a@2"][0] == tints["a@8"][0] != tints["b@8"][0]
+    assert tints["a@2"][1] < tints["a@8"][1] == tints["b@8"][1] == 1
+
+
+def test_ticks_by_hand() -> None:
+    assert ticks(0, 100, 4) == [0, 20, 40, 60, 80, 100]
+    assert ticks(-12.5, 14, 4) == [-10, -5, 0, 5, 10] or ticks(-12.5, 14, 4) == [-10, 0, 10]
+    assert ticks(3, 3, 4) == [3]
+
+
+def test_csv_has_one_flat_line_a_row(made: dict[str, Any], tmp_path: Path) -> None:
+    import csv
+
+    write_csv(made["results"], tmp_path / "new" / "r.csv")
+    with (tmp_path / "new" / "r.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == len(made["results"])
+    for line, row in zip(lines, made["results"], strict=True):
+        assert float(line["rounds"]) == row["rounds"]
+        assert json.loads(line["arms"]) == row["arms"]
+        assert [float(line["rounds_low"] or "nan") if "rounds_low" in line else None] == [None]
+        assert float(line["tokens_per_round_low"]) == row["intervals"]["tokens_per_round"][0]
+        assert float(line["paired_tokens_per_round_high"]) == row["paired"]["tokens_per_round_interval"][1]
+        assert line["regret_seconds"] == ""
