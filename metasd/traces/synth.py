@@ -82,13 +82,7 @@ def synthetic(
     Raises UsageError for an unknown kind or a value out of range.
     """
     made = law(kind, length=length, arms=arms, alphas=alphas, period=period)
-    for name, value, low, high in (("prompts", prompts, 1, 1 << 40), ("draft_length", draft_length, 1, 255)):
-        if not low <= value <= high:
-            raise UsageError(f"{name} {value} is outside {low}..{high}; choose one within")
-    if coupling not in ("position", "start"):
-        raise UsageError(f"unknown coupling {coupling!r}; choose position or start")
-    if temperature < 0 or concentration <= 0:
-        raise UsageError(f"temperature {temperature} and concentration {concentration} must be >= 0 and > 0")
+    _check(prompts, draft_length, coupling, temperature, concentration)
     law_settings = {
         "kind": kind,
         "coupling": coupling,
@@ -103,6 +97,16 @@ def synthetic(
         rows = np.arange(low, min(low + step, prompts))
         _fill(trace, rows, length, made, table, coupling, np.random.default_rng([seed, low]))
     return trace
+
+
+def _check(prompts: int, draft_length: int, coupling: str, temperature: float, concentration: float) -> None:
+    for name, value, low, high in (("prompts", prompts, 1, 1 << 40), ("draft_length", draft_length, 1, 255)):
+        if not low <= value <= high:
+            raise UsageError(f"{name} {value} is outside {low}..{high}; choose one within")
+    if coupling not in ("position", "start"):
+        raise UsageError(f"unknown coupling {coupling!r}; choose position or start")
+    if temperature < 0 or concentration <= 0:
+        raise UsageError(f"temperature {temperature} and concentration {concentration} must be >= 0 and > 0")
 
 
 def synth(kind: str, out: str | Path, **settings: Any) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,9 @@ from metasd.signals import SIGNALS
 from metasd.traces import format as fmt
 from metasd.traces import shard
 from metasd.traces.record import PromptRecord, check, pack
+
+if sys.platform != "win32":
+    import fcntl
 
 _FIXED = ("config", "pool", "draft_lengths", "signals", "token_dtype", "exact")
 """Manifest keys that a resumed recording must share with what is there."""
@@ -53,8 +57,6 @@ class TraceWriter:
         self._entries: list[dict[str, Any]] = []
         self._present: tuple[str, ...] | None = None
         self._prepare(resume)
-        self._journal = (self.path / fmt.JOURNAL).open("ab")
-        fmt.sync_folder(self.path)
 
     @property
     def done(self) -> list[str]:
@@ -127,6 +129,18 @@ class TraceWriter:
             self._start(resume)
         self._known = set(self.done)
 
+    def _open_journal(self) -> None:
+        """Open the journal and hold it against other writers; the system lets go of it when this process ends."""
+        self._journal = (self.path / fmt.JOURNAL).open("ab")
+        fmt.sync_folder(self.path)
+        if sys.platform == "win32":
+            return
+        try:
+            fcntl.flock(self._journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._journal.close()
+            raise UsageError(f"{self.path} is being recorded by another process; wait for it or stop it") from None
+
     def _start(self, resume: bool) -> None:
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"{self.path} is a file; give a folder with --out")
@@ -136,6 +150,7 @@ class TraceWriter:
             raise UsageError(f"{self.path} holds {what if resume else 'another recording; --resume or another --out'}")
         (self.path / fmt.SHARDS).mkdir(parents=True, exist_ok=True)
         fmt.write_json(self.path / fmt.MANIFEST, self.manifest | {"complete": False})
+        self._open_journal()
 
     def _take_over(self) -> None:
         there = fmt.read_manifest(self.path)
@@ -143,6 +158,15 @@ class TraceWriter:
             difference = _difference(key, there.get(key), self.manifest.get(key))
             if difference:
                 raise UsageError(f"{self.path} holds another recording: {difference}; give another --out")
+        self._open_journal()
+        try:
+            self._check_committed()
+        except BaseException:
+            self._journal.close()
+            raise
+
+    def _check_committed(self) -> None:
+        """What is journalled must be whole; what is not goes."""
         self._entries, size = fmt.read_journal(self.path)
         if self._entries:
             self._present = tuple(self._entries[0]["fields"])

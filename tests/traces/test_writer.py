@@ -170,6 +170,15 @@ def test_resume_refuses_a_damaged_shard(recorded: Callable[..., Path], tmp_path:
         recorded(path, resume=True)
 
 
+def test_one_writer_at_a_time(manifest: dict, records: list[PromptRecord], tmp_path: Path) -> None:
+    with TraceWriter(tmp_path / "t", manifest, shard_prompts=1) as writer:
+        writer.add(records[0])
+        with pytest.raises(UsageError, match="being recorded by another process"):
+            TraceWriter(tmp_path / "t", manifest, resume=True)
+        writer.add(records[1])
+    assert len(open_trace(tmp_path / "t")) == 2
+
+
 def test_records_that_do_not_fit_are_refused(manifest: dict, records: list[PromptRecord], tmp_path: Path) -> None:
     first, second, *_ = records
     writer = TraceWriter(tmp_path / "t", manifest)
