@@ -1,7 +1,7 @@
 """The state of B replayed texts, one a lane, and the play of a round on them.
 
 Knows the trace; is told which text to begin on which lane. The queue of texts is ``session``'s, spaces and rewards
-are ``engine``'s. Whatever leaves this module is a fresh array: nothing a policy is given shares memory with the trace.
+are ``engine``'s. Nothing that leaves this module shares memory with the trace.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from metasd.core import NO_END, Bools, Context, Floats, Ints, Rounds, settle
+from metasd.core import Bools, Context, Floats, Ints, Rounds
 from metasd.costs import CostModel
 from metasd.errors import TraceError
 from metasd.noise import Keys
@@ -28,6 +28,7 @@ class Lanes:
     Args:
         budget: token budget of every text, None for the recorded one.
         costs: the clock, None for the trace's own; without either, rounds carry no seconds.
+        catch_up: keep account of how far each drafter has read. Off, lags and ``Rounds.catch_up`` are 0.
         catch_all: model drafters are caught up after every round, because full information on them was asked for.
     """
 
@@ -40,95 +41,101 @@ class Lanes:
         budget: int | None = None,
         costs: CostModel | None = None,
         overlap: bool = False,
+        catch_up: bool = True,
         catch_all: bool = False,
     ) -> None:
         self.trace, self.pool, self.lanes = trace, pool, lanes
-        self.outcomes = Outcomes(trace, pool)
-        self.budgets = budgets(trace, budget)
+        self._describe_texts(trace, budget)
+        self.outcomes = Outcomes(trace, pool, self.limit_of - self.end_of)
         costs = costs or trace.costs
         self.clock = None if costs is None else Clock(costs, pool, trace.depth)
-        self.overlap = overlap
-        self.catch_all = catch_all
+        self.overlap, self.catch_all = overlap, catch_all
         self.models = ~pool.free  # [D] drafters that lag behind the text
-        self.lagging = bool(self.models[pool.drafter_of[~pool.plain]].any()) or (catch_all and bool(self.models.any()))
-        self.offsets = np.asarray(trace.offsets, np.int64)
+        lagging = self.models[pool.drafter_of[~pool.plain]].any() or (catch_all and self.models.any())
+        self.lagging = catch_up and bool(lagging)
+        self._one_arm_each = np.array_equal(pool.drafter_of, np.arange(len(pool.drafters)))
+        self._some_plain = bool(pool.plain.any())
+        self._of_text = np.stack(
+            [
+                self.offsets[:-1],  # row: where the next draft starts
+                self.offsets[:-1],  # start: first row of the text
+                np.minimum(self.limit_of, self.end_of),  # edge: row of the first end
+                self.limit_of,  # limit: row at which the budget is used up
+                self._prompt_lengths - self.offsets[:-1],  # shift: row + shift = prompt and committed tokens
+                self.outcomes.kind,
+                np.arange(len(trace)),  # text: index in the trace
+            ]
+        )
+        self._state = np.zeros((len(self._of_text), lanes), np.int64)
+        self.row, self.start, self.edge, self.limit, self.shift, self._kind, self.text = self._state
         self.index = np.arange(lanes)
-        self.text = np.zeros(lanes, np.int64)  # index in the trace
         self.episode = np.zeros(lanes, np.int64)  # what ``Rounds.prompt`` says
-        self.row = np.zeros(lanes, np.int64)
-        self.start = np.zeros(lanes, np.int64)
-        self.limit = np.ones(lanes, np.int64)  # row at which the budget is used up
-        self.end = np.full(lanes, NEVER)  # row at which the text is over
-        self.edge = np.ones(lanes, np.int64)  # the first of both
-        self.shift = np.zeros(lanes, np.int64)  # row + shift = prompt and committed tokens
         self.valid = np.zeros((lanes, len(pool.drafters)), np.int64)  # row up to which each drafter has read
         self.judge: Keys = np.zeros(lanes, np.uint64)
+        self.park(self.index)
 
-    def begin(self, lanes: Ints, text: Ints, episode: Ints, judge: Keys | None = None) -> None:
-        """``lanes`` start ``text``; no drafter has read anything of it. ``judge`` is needed above temperature 0."""
-        start, stop = self.offsets[text], self.offsets[text + 1]
-        if (stop <= start).any():
-            empty = int(text[np.argmax(stop <= start)])
+    def _describe_texts(self, trace: Trace, budget: int | None) -> None:
+        self.offsets = np.asarray(trace.offsets, np.int64)
+        self._prompt_lengths = np.asarray(trace.prompt_lengths, np.int64)
+        self._prompt_ends = np.cumsum(self._prompt_lengths)
+        self._empty = np.diff(self.offsets) <= 0
+        self._some_empty = bool(self._empty.any())
+        self.budgets = budgets(trace, budget)
+        self.limit_of = self.offsets[:-1] + self.budgets
+        self.end_of = np.where(np.asarray(trace.ended), self.offsets[1:], NEVER)
+
+    def begin(self, lanes: Ints, text: Ints, episode: Ints | None = None, judge: Keys | None = None) -> None:
+        """``lanes`` start ``text``; no drafter has read anything of it. ``judge`` is needed above temperature 0.
+
+        episode: what ``Rounds.prompt`` will say.
+        """
+        if self._some_empty and self._empty[text].any():
+            empty = int(text[self._empty[text].argmax()])
             raise TraceError(f"text {self.trace.ids[empty]!r} has no tokens; leave it out or record it again")
-        self.text[lanes], self.episode[lanes] = text, episode
-        self.row[lanes] = self.start[lanes] = start
-        self.limit[lanes] = start + self.budgets[text]
-        self.end[lanes] = np.where(np.asarray(self.trace.ended)[text], stop, NEVER)
-        self.edge[lanes] = np.minimum(self.limit[lanes], self.end[lanes])
-        self.shift[lanes] = np.asarray(self.trace.prompt_lengths)[text] - start
-        self.valid[lanes] = -self.shift[lanes, None]
+        self._state[:, lanes] = self._of_text.take(text, axis=1)
+        if episode is not None:
+            self.episode[lanes] = episode
+        if self.lagging:
+            self.valid[lanes] = -self.shift[lanes, None]
         if judge is not None:
             self.judge[lanes] = judge
 
+    def park(self, lanes: Ints) -> None:
+        """``lanes`` have nothing to play; they stand at a row that can be read, with no budget."""
+        self.row[lanes] = self.limit[lanes] = self.start[lanes]
+        self.edge[lanes] = NEVER
+
     def play(self, arms: Ints, lanes: Ints | None = None) -> Rounds:
-        """One round with ``arms`` [n] on ``lanes`` (all by default); rows move on behind what was emitted."""
+        """One round with ``arms`` [n] on ``lanes`` (all by default); rows move on behind what was emitted.
+
+        The columns lane, prompt and arm are the caller's and the lanes' own arrays: copy them before giving them away.
+        """
         at = slice(None) if lanes is None else lanes
-        row, position = self.row[at], self.row[at] - self.start[at]
-        drafter = self.pool.drafter_of.take(arms)
-        proposed = self.outcomes.proposal(row, drafter)
-        judge = self.judge[at] if self.trace.sampled else None
-        agreed = self.outcomes.agreed(row, drafter, judge, position)
-        drafted, accepted, emitted, stop = unpack(self.outcomes.packed(arms, proposed, agreed))
+        row = self.row[at]
+        position = row - self.start[at]
+        drafter = arms if self._one_arm_each else self.pool.drafter_of.take(arms)
+        cell = row * self.outcomes.D
+        cell += drafter
+        proposed = self.outcomes.proposal(cell)
+        agreed = self.outcomes.agreed(cell, self.judge[at] if self.trace.sampled else None, position)
+        packed = self.outcomes.settled(self._kind[at], self.edge[at] - row, arms, proposed, agreed)
+        drafted, accepted, emitted, stop, finished = unpack(packed)
         rounds = Rounds(
-            lane=self.index.copy() if lanes is None else lanes.copy(),
-            prompt=self.episode[lanes] if lanes is not None else self.episode.copy(),
-            arm=np.array(arms, np.int64),
+            lane=self.index if lanes is None else lanes,
+            prompt=self.episode[at],
+            arm=arms,
             position=position,
             drafted=drafted,
             accepted=accepted,
             emitted=emitted,
             stop=stop,
-            finished=np.zeros(len(row), bool),
+            finished=finished,
             catch_up=np.zeros(len(row), np.int64),
+            overlap=self.outcomes.overlap(cell, drafted) if self.overlap else None,
         )
-        near = np.flatnonzero(self.edge[at] - row <= self.outcomes.depth + 1)
-        if len(near):
-            self._settle_near(rounds, near, proposed[near], agreed[near])
-        if self.overlap:
-            rounds.overlap = self.outcomes.overlap(row, drafter, rounds.drafted)
         self._time(rounds, at, row, drafter)
-        self.row[at] = row + rounds.emitted
+        self.row[at] = row + emitted
         return rounds
-
-    def _settle_near(self, rounds: Rounds, near: Ints, proposed: NDArray[np.uint8], agreed: Ints) -> None:
-        """Settle the rounds that may meet an end, in place."""
-        lane = rounds.lane[near]
-        end = self.end[lane]
-        ends_in = np.where(end == NEVER, NO_END, end - self.row[lane])
-        made = settle(
-            lane=lane,
-            prompt=rounds.prompt[near],
-            arm=rounds.arm[near],
-            draft_length=self.pool.draft_length[rounds.arm[near]],
-            position=rounds.position[near],
-            remaining=self.limit[lane] - self.row[lane],
-            proposed=proposed.astype(np.int64),
-            agreed=agreed.astype(np.int64),
-            ends_in=ends_in,
-            catch_up=rounds.catch_up[near],
-        )
-        for name in ("drafted", "accepted", "emitted", "stop", "finished"):
-            getattr(rounds, name)[near] = getattr(made, name)
 
     def _time(self, rounds: Rounds, at: slice | Ints, row: Ints, drafter: Ints) -> None:
         """Fill in catch-up and seconds; drafters' caches move on."""
@@ -155,7 +162,7 @@ class Lanes:
         """Every model drafter reads up to the last token but one, as live full information needs; it is charged."""
         upto = row + rounds.emitted - 1
         behind = np.maximum(upto[:, None] - self.valid[at], 0) * self.models
-        self.valid[at] = np.maximum(self.valid[at], np.where(self.models, upto[:, None], 0))
+        self.valid[at] = np.maximum(self.valid[at], np.where(self.models, upto[:, None], self.valid[at]))
         rounds.catch_up += behind.sum(axis=1)
         if self.clock is not None:
             every = np.broadcast_to(np.arange(len(self.models)), behind.shape)
@@ -163,34 +170,36 @@ class Lanes:
 
     # -- what a policy may see before a round ---------------------------------------------------------------------
 
-    def offered(self) -> NDArray[np.uint8]:
-        """[B, D] tokens each drafter offers now."""
-        return self.outcomes.proposed.take(self.row, axis=0)
+    def offered(self, row: Ints) -> NDArray[np.uint8]:
+        """[n, D] tokens each drafter offers at trace rows."""
+        return self.outcomes.proposed.take(row, axis=0)
 
-    def available(self) -> Bools:
-        """[B, K] arms with a proposal, plain ones included."""
+    def available(self, row: Ints) -> Bools:
+        """[n, K] arms with a proposal at trace rows, plain ones included."""
         if not self.outcomes.D:
-            return np.ones((self.lanes, len(self.pool)), bool)
-        has = self.offered() > 0
-        if not np.array_equal(self.pool.drafter_of, np.arange(self.outcomes.D)):
+            return np.ones((len(row), len(self.pool)), bool)
+        has = self.offered(row) > 0
+        if not self._one_arm_each:
             has = has.take(self.pool.drafter_of, axis=1)
-        if self.pool.plain.any():
+        if self._some_plain:
             has |= self.pool.plain
         return has
 
-    def context(self, reads: frozenset[str]) -> Context:
-        """Fresh arrays of what is known now, the optional ones as ``reads`` asks."""
-        made = Context(position=self.row - self.start, remaining=self.limit - self.row, available=self.available())
+    def context(self, reads: frozenset[str], lanes: Ints | None = None) -> Context:
+        """Fresh arrays of what is known now on all lanes, or some; the optional ones as ``reads`` asks."""
+        at = slice(None) if lanes is None else lanes
+        row = self.row[at]
+        made = Context(position=row - self.start[at], remaining=self.limit[at] - row, available=self.available(row))
         if "signals" in reads:
-            made.signals = self.signals_at(self.row)
+            made.signals = self.signals_at(row)
         if "lag" in reads or "cost" in reads:
-            lag = np.maximum(self.row[:, None] - 1 - self.valid, 0) * self.models
+            lag = np.maximum(row[:, None] - 1 - self.valid[at], 0) * self.models
             made.lag = lag if "lag" in reads else None
-            made.cost = self._expected(made.remaining, lag) if "cost" in reads else None
+            made.cost = self._expected(made.remaining, row + self.shift[at], lag) if "cost" in reads else None
         if "tail" in reads:
-            made.tail = self._tail()
+            made.tail = self._tail(row, made.position, self.text[at])
         if "proposal" in reads:
-            made.proposal = self._first_tokens()
+            made.proposal = self._first_tokens(row)
         return made
 
     def signals_at(self, row: Ints) -> Floats:
@@ -199,31 +208,25 @@ class Lanes:
             return np.full((len(row), len(self.pool.drafters), F), np.nan, np.float32)
         return plain(self.trace.signals).take(row, axis=0).astype(np.float32)
 
-    def _expected(self, remaining: Ints, lag: Ints) -> Floats:
+    def _expected(self, remaining: Ints, context: Ints, lag: Ints) -> Floats:
         if self.clock is None:
-            return np.full((self.lanes, len(self.pool)), np.nan)
-        return self.clock.expected(remaining, self.row + self.shift, lag)
+            return np.full((len(remaining), len(self.pool)), np.nan)
+        return self.clock.expected(remaining, context, lag)
 
-    def _tail(self) -> Ints:
-        """[B, 2] the last two tokens of prompt and answer, newest last, -1 where there is none or none recorded."""
+    def _tail(self, row: Ints, position: Ints, text: Ints) -> Ints:
+        """[n, 2] the last two tokens of prompt and answer, newest last, -1 where there is none or none recorded."""
         back = np.array([2, 1])
-        at = (self.row - self.start)[:, None] - back
-        tail = plain(self.trace.tokens).take(np.maximum(self.row[:, None] - back, 0)).astype(np.int64)
+        at = position[:, None] - back
+        tail = plain(self.trace.tokens).take(np.maximum(row[:, None] - back, 0)).astype(np.int64)
         if self.trace.prompt_tokens is None:
             return np.where(at >= 0, tail, -1)
-        ends = np.cumsum(self.trace.prompt_lengths)
-        lengths = np.asarray(self.trace.prompt_lengths)[self.text]
-        from_prompt = plain(self.trace.prompt_tokens).take(ends[self.text][:, None] + at, mode="clip").astype(np.int64)
+        ends, lengths = self._prompt_ends[text], self._prompt_lengths[text]
+        from_prompt = plain(self.trace.prompt_tokens).take(ends[:, None] + at, mode="clip").astype(np.int64)
         return np.where(at >= 0, tail, np.where(at >= -lengths[:, None], from_prompt, -1))
 
-    def _first_tokens(self) -> Ints:
-        """[B, D] the first token of each free drafter's proposal, -1 without one."""
+    def _first_tokens(self, row: Ints) -> Ints:
+        """[n, D] the first token of each free drafter's proposal, -1 without one or where tokens were not recorded."""
         if self.trace.draft_tokens is None:
-            return np.full((self.lanes, len(self.pool.drafters)), -1, np.int64)
-        first = plain(self.trace.draft_tokens).take(self.row, axis=0)[..., 0].astype(np.int64)
-        return np.where((self.offered() > 0) & self.pool.free, first, -1)
-
-    def park(self, lanes: Ints) -> None:
-        """``lanes`` have nothing to play; they stand at a row that can be read, with no budget."""
-        self.row[lanes] = self.limit[lanes] = self.start[lanes]
-        self.edge[lanes] = NEVER
+            return np.full((len(row), len(self.pool.drafters)), -1, np.int64)
+        first = plain(self.trace.draft_tokens)[:, :, 0][row].astype(np.int64)
+        return np.where((self.offered(row) > 0) & self.pool.free, first, -1)

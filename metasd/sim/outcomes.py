@@ -3,9 +3,9 @@
 Knows the trace's arrays and the pool; knows nothing of lanes, texts in progress or clocks. Nothing here walks the
 trace: a memory-mapped one of 1e7 rows costs only the rows that are asked for.
 
-In the middle of a text (further than the longest draft from its end and from its budget) a round's outcome depends
-on three small numbers alone: the arm, the length of the proposal and how much of it the text agrees with. ``settle``
-is therefore called once for every such triple and its answers are looked up; near an end it is called itself.
+A round's outcome depends on a few small numbers: the arm, the length of the proposal, how much of it the text agrees
+with, and the tokens left to the end of the text and of its budget, where more than the longest draft is as good as
+infinitely many. ``settle`` is therefore called once for all their combinations and its answers are looked up.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metasd.core import NO_END, Floats, Ints, Rounds, settle
+from metasd.core import NO_END, Bools, Floats, Ints, Rounds, settle
 from metasd.errors import TraceError, UsageError
 from metasd.noise import Keys, uniform_at
 from metasd.pool import Pool
 from metasd.traces.trace import Trace
 
-_FAR = np.int64(1 << 40)  # a budget that is not in sight
-_DRAFTED, _ACCEPTED, _EMITTED, _BYTE = 8, 16, 24, 255
+_DRAFTED, _ACCEPTED, _EMITTED, _BYTE, _LONG = 8, 16, 24, 255, 511
+_FINISHED = np.int64(-1 << 62)  # the sign bit says so, and is lost nowhere
 
 
 def budgets(trace: Trace, budget: int | None) -> Ints:
@@ -66,10 +66,11 @@ def plain(array: NDArray[Any]) -> NDArray[Any]:
 class Outcomes:
     """Tabulated ``settle`` over a trace and a pool.
 
-    Args of its methods are [n] int64 unless said: ``row`` the trace row a draft starts at, ``drafter``, ``arm``.
+    Args of its methods are [n]: ``cell`` = row * D + drafter of the trace's tables, ``arm``, int64.
+    ends: [P] by how many tokens the budget of each text outlives the text; 0 or less where the budget ends first.
     """
 
-    def __init__(self, trace: Trace, pool: Pool) -> None:
+    def __init__(self, trace: Trace, pool: Pool, ends: Ints) -> None:
         check_pool(trace, pool)
         self.pool = pool
         self.D = len(trace.drafters)
@@ -80,39 +81,58 @@ class Outcomes:
         deep = (-1, self.depth)
         self._accept = None if trace.accept is None else plain(trace.accept).reshape(deep)
         self._overlap = None if trace.overlap is None else plain(trace.overlap).reshape(deep)
-        self._side = self.depth + 1
-        self._table = self._tabulate()
+        self._side = np.uint16(self.depth + 1)
+        self._square = (self.depth + 1) ** 2
+        self.reach = self.depth + 2
+        kinds, kind = np.unique(np.clip(ends, 0, self.depth + 1), return_inverse=True)
+        self.kind = kind * self.reach - 1  # [P] where the table's part for the end of each text begins, less 1
+        self._table = self._tabulate(kinds)
 
-    def _tabulate(self) -> Ints:
-        """[K * (depth + 1)^2] packed answers of ``settle`` in the middle of a text."""
-        cells = np.indices((len(self.pool), self._side, self._side)).reshape(3, -1)
-        arm, proposed, agreed = (c.astype(np.int64) for c in cells)
-        zero, far = np.zeros(len(arm), np.int64), np.full(len(arm), _FAR)
+    def _tabulate(self, kinds: Ints) -> Ints:
+        """Packed answers of ``settle`` by kind of end, tokens left to the first end, arm, proposed and agreed.
+
+        A budget outlives its text by ``kinds`` tokens: 0 stands for budgets that end first (the text's end is then
+        never met), depth + 1 for those that are never met. Tokens left beyond the longest draft + 1 are all alike.
+        """
+        side = self.depth + 1
+        shape = (len(kinds), self.reach, len(self.pool), side, side)
+        kind, left, arm, proposed, agreed = (c.reshape(-1).astype(np.int64) for c in np.indices(shape))
+        left, kind, zero = left + 1, kinds[kind], np.zeros(len(kind), np.int64)
         made = settle(
             lane=zero,
             prompt=zero,
             arm=arm,
             draft_length=self.pool.draft_length[arm],
             position=zero,
-            remaining=far,
+            remaining=left + kind,
             proposed=proposed,
             agreed=agreed,
-            ends_in=np.full(len(arm), NO_END),
+            ends_in=np.where(kind > 0, left, NO_END),
             catch_up=zero,
         )
         return pack(made)
 
-    def proposal(self, row: Ints, drafter: Ints) -> NDArray[np.uint8]:
+    def settled(self, kind: Ints, left: Ints, arm: Ints, proposed: NDArray[Any], agreed: NDArray[Any]) -> Ints:
+        """[n] packed outcomes, see ``unpack``. ``left`` >= 1: tokens to the first end; ``kind`` as in ``self.kind``."""
+        cell = np.minimum(left, self.reach)
+        cell += kind
+        cell *= len(self.pool)
+        cell += arm
+        cell *= self._square
+        cell += proposed.astype(np.uint16) * self._side + agreed.astype(np.uint16)
+        return self._table.take(cell)
+
+    def proposal(self, cell: Ints) -> NDArray[np.uint8]:
         """[n] tokens the drafter offers at the row."""
         if not self.D:
-            return np.zeros(len(row), np.uint8)
-        return np.minimum(self._proposed.take(row * self.D + drafter), np.uint8(self.depth))
+            return np.zeros(len(cell), np.uint8)
+        return np.minimum(self._proposed.take(cell), np.uint8(self.depth))
 
-    def leading(self, row: Ints, drafter: Ints) -> NDArray[np.uint8]:
+    def leading(self, cell: Ints) -> NDArray[np.uint8]:
         """[n] leading draft tokens equal to the text's; above temperature 0 a length for one-hot proposals only."""
-        return self._accepted.take(row * self.D + drafter)
+        return self._accepted.take(cell)
 
-    def agreed(self, row: Ints, drafter: Ints, judge: Keys | None, position: Ints) -> NDArray[Any]:
+    def agreed(self, cell: Ints, judge: Keys | None, position: Ints) -> NDArray[Any]:
         """[n] leading draft tokens the text agrees with.
 
         Above temperature 0 each is accepted with the recorded probability, decided by the uniform of its text
@@ -120,16 +140,15 @@ class Outcomes:
         position is judged at most once in a run, and policies compared on one text share the luck).
         """
         if not self.D:
-            return np.zeros(len(row), np.uint8)
+            return np.zeros(len(cell), np.uint8)
         if self._accept is None:
-            return self._accepted.take(row * self.D + drafter)
+            return np.minimum(self._accepted.take(cell), np.uint8(self.depth))
         if judge is None:
             raise TraceError("this trace was sampled: replaying it needs a stream to judge drafts with")
-        chance = self._accept.take(row * self.D + drafter, axis=0)
         u = uniform_at(judge[:, None], position[:, None] + np.arange(self.depth))
-        return np.minimum.accumulate(u < chance, axis=1).sum(axis=1)
+        return np.minimum.accumulate(u < self._accept.take(cell, axis=0), axis=1).sum(axis=1)
 
-    def overlap(self, row: Ints, drafter: Ints, drafted: Ints) -> Floats:
+    def overlap(self, cell: Ints, drafted: Ints) -> Floats:
         """[n, G] overlap at each drafted position of the drafter's own chain, NaN beyond.
 
         Raises UsageError when the trace did not record it.
@@ -137,21 +156,19 @@ class Outcomes:
         if self._overlap is None:
             raise UsageError("this trace records no overlap; use reward=block_efficiency")
         width = self.pool.max_draft_length
-        values = self._overlap.take(row * self.D + drafter, axis=0)[:, :width].astype(np.float32)
+        values = self._overlap.take(cell, axis=0)[:, :width].astype(np.float32)
         values[np.arange(width) >= drafted[:, None]] = np.nan
         return values
 
-    def packed(self, arm: Ints, proposed: NDArray[Any], agreed: NDArray[Any]) -> Ints:
-        """[n] outcomes far from any end, see ``unpack``."""
-        cell = (arm * self._side + proposed) * self._side + agreed
-        return self._table.take(cell)
-
 
 def pack(rounds: Rounds) -> Ints:
-    """[n] stop reason, drafted, accepted and emitted of each round in one integer."""
-    return rounds.stop + (rounds.drafted << _DRAFTED) + (rounds.accepted << _ACCEPTED) + (rounds.emitted << _EMITTED)
+    """[n] stop reason, drafted, accepted, emitted and finished of each round in one integer."""
+    packed = rounds.stop + (rounds.drafted << _DRAFTED) + (rounds.accepted << _ACCEPTED)
+    packed += rounds.emitted << _EMITTED
+    return np.where(rounds.finished, packed + _FINISHED, packed)
 
 
-def unpack(packed: Ints) -> tuple[Ints, Ints, Ints, Ints]:
-    """Drafted, accepted, emitted and stop reason, each [n]."""
-    return (packed >> _DRAFTED) & _BYTE, (packed >> _ACCEPTED) & _BYTE, packed >> _EMITTED, packed & _BYTE
+def unpack(packed: Ints) -> tuple[Ints, Ints, Ints, Ints, Bools]:
+    """Drafted, accepted, emitted, stop reason and finished, each [n]."""
+    drafted, accepted = (packed >> _DRAFTED) & _BYTE, (packed >> _ACCEPTED) & _BYTE
+    return drafted, accepted, (packed >> _EMITTED) & _LONG, packed & _BYTE, packed < 0

@@ -65,7 +65,7 @@ class Revealer:
         self._start = lanes.start[lane]
         self._new = self._start + rounds.position + rounds.emitted  # frontier, as a trace row
         self._old = self._start + rounds.position
-        self._end = lanes.end[lane]
+        self._end = lanes.end_of[lanes.text[lane]]
 
     def reveal(self) -> Revealed:
         """Fresh arrays; see the class."""
@@ -118,13 +118,16 @@ class Revealer:
         wide = len(self._lengths_of)
         at, row = np.repeat(at, wide), np.repeat(row, wide)
         pairs = _Pairs(at, row, np.tile(self._lengths_of, len(at) // max(wide, 1)))
-        return pairs.take(self._lanes.outcomes.proposal(pairs.row, pairs.drafter) > 0)
+        return pairs.take(self._lanes.outcomes.proposal(self._cell(pairs)) > 0)
+
+    def _cell(self, pairs: _Pairs) -> Ints:
+        return pairs.row * self._lanes.outcomes.D + pairs.drafter
 
     def _lengths(self, pairs: _Pairs) -> tuple[Ints, Ints, Bools, Ints]:
         """Accepted, emitted, whether the text ended inside, and proposed, were the drafter's longest arm played."""
         outcomes = self._lanes.outcomes
         longest = self._longest[pairs.drafter]
-        proposed = np.minimum(outcomes.proposal(pairs.row, pairs.drafter), longest)
+        proposed = np.minimum(outcomes.proposal(self._cell(pairs)), longest)
         zero = np.zeros(len(pairs.row), np.int64)
         end = self._end[pairs.at]
         made = settle(
@@ -135,7 +138,7 @@ class Revealer:
             position=zero,
             remaining=zero + _FAR,
             proposed=proposed,
-            agreed=outcomes.leading(pairs.row, pairs.drafter).astype(np.int64),
+            agreed=outcomes.leading(self._cell(pairs)).astype(np.int64),
             ends_in=np.where(end == NEVER, NO_END, end - pairs.row),
             catch_up=zero,
         )

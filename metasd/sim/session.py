@@ -154,11 +154,12 @@ class TraceSession:
 
         Raises UsageError for an arm that is not in the pool.
         """
-        arms = np.asarray(arms)
+        arms = np.array(arms, np.int64)
         chosen = arms if self._active is None else arms[self._active]
         if len(chosen) and not 0 <= int(chosen.min()) <= int(chosen.max()) < len(self.pool):
             raise UsageError(f"arms {chosen.min()}..{chosen.max()} chosen, but the pool has 0..{len(self.pool) - 1}")
         rounds = self._lanes.play(chosen, self._active)
+        rounds.lane, rounds.prompt = rounds.lane.copy(), rounds.prompt.copy()
         if self._revealer is not None:
             self._revealer.after(rounds)
         over = rounds.finished

@@ -41,10 +41,10 @@ class Boards:
 
     def __init__(self, trace: Trace, pool: Pool, budget: int | None = None) -> None:
         self.trace, self.pool = trace, pool
-        self.outcomes = Outcomes(trace, pool)
         self.offsets = np.asarray(trace.offsets, np.int64)
         self.limit = self.offsets[:-1] + budgets(trace, budget)
         self.end = np.where(trace.ended, self.offsets[1:], NEVER)
+        self.outcomes = Outcomes(trace, pool, self.limit - self.end)
         self.lengths = np.minimum(self.limit, self.end) - self.offsets[:-1]
 
     def chunks(self, texts: Ints) -> Iterator[Ints]:
@@ -85,10 +85,10 @@ class Boards:
 
     def _by_arm(self, row: Ints, episode: Ints, position: Ints, judge: Keys | None) -> tuple[Ints, Ints]:
         """[R, K] proposed and agreed, each drafter looked up once."""
-        drafters = range(max(self.outcomes.D, 1))
-        proposed = np.stack([self.outcomes.proposal(row, _same(row, d)) for d in drafters], axis=1)
+        cells = [row * self.outcomes.D + d for d in range(max(self.outcomes.D, 1))]
+        proposed = np.stack([self.outcomes.proposal(cell) for cell in cells], axis=1)
         if self.trace.accept is None:
-            agreed = np.stack([self.outcomes.agreed(row, _same(row, d), None, position) for d in drafters], axis=1)
+            agreed = np.stack([self.outcomes.agreed(cell, None, position) for cell in cells], axis=1)
         else:
             agreed = self._judged(row, episode, position, judge)
         of = self.pool.drafter_of
@@ -101,10 +101,6 @@ class Boards:
         u = uniform_at(judge[episode][:, None], position[:, None] + np.arange(self.trace.depth))
         chance = plain(self.trace.accept).take(row, axis=0)
         return np.minimum.accumulate(u[:, None, :] < chance, axis=2).sum(axis=2)
-
-
-def _same(row: Ints, drafter: int) -> Ints:
-    return np.full(len(row), drafter, np.int64)
 
 
 def dense(board: Board, values: NDArray[Any]) -> NDArray[Any]:

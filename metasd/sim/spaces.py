@@ -1,0 +1,19 @@
+"""The Gymnasium spaces of a pool and an observation."""
+
+from __future__ import annotations
+
+import numpy as np
+from gymnasium import spaces
+
+from metasd.observation import Observer
+from metasd.pool import Pool
+
+
+def action_space(pool: Pool) -> spaces.Discrete:
+    """One action an arm, in pool order."""
+    return spaces.Discrete(len(pool))
+
+
+def observation_space(observer: Observer) -> spaces.Box:
+    """A flat float32 box, finite and within [-1, 1]; entry i is ``observer.labels[i]``."""
+    return spaces.Box(observer.low.astype(np.float32), np.ones(observer.width, np.float32), dtype=np.float32)
