@@ -12,7 +12,7 @@ which tokens are drawn; does not know where texts come from or where columns go.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from torch import Tensor
 from metasd import noise
 from metasd.runtime.columns import Branches, Column, draw, rejected
 from metasd.runtime.packed import ROOT, Reader
+from metasd.runtime.trie import Text, Trie
 from metasd.runtime.warp import Sampling
 
 ELEMENTS = 1 << 25
@@ -36,54 +37,6 @@ class TextFacts:
 
     margin: NDArray[np.float32]  # [T] top-1 minus top-2 logit
     mismatches: int = 0  # positions whose argmax is not the text (above temperature 0: whose probability is 0)
-
-
-@dataclass(slots=True)
-class Text:
-    """One prompt with the target's answer.
-
-    limit: tokens that all models can read; branches are not followed beyond it. Live, no budget leads there.
-    key: noise of sampled drafts.
-    """
-
-    prompt: Sequence[int]
-    answer: Sequence[int]
-    limit: int
-    key: int = 0
-
-    @property
-    def tokens(self) -> list[int]:
-        return [*self.prompt, *self.answer]
-
-    @property
-    def room(self) -> int:
-        """Positions behind the prompt that can be read."""
-        return self.limit - len(self.prompt)
-
-
-@dataclass(slots=True)
-class _Trie:
-    """Branches of several drafters merged, and who wants to know the target's distribution at which node."""
-
-    tokens: list[int] = field(default_factory=list)
-    seen: list[int] = field(default_factory=list)
-    parents: list[int] = field(default_factory=list)
-    known: dict[tuple[int, int, int], int] = field(default_factory=dict)
-    model: dict[int, list[tuple[int, int, int]]] = field(default_factory=dict)  # d -> (node, s, i)
-    text: dict[int, list[tuple[int, int, int]]] = field(default_factory=dict)  # d -> (node, t, depth)
-
-    def add(self, seen: int, chain: Sequence[int]) -> Iterator[int]:
-        """The node of each token of ``chain``, which leaves the text after ``seen`` tokens."""
-        parent = ROOT
-        for token in chain:
-            at = (parent, seen, token)
-            if at not in self.known:
-                self.known[at] = len(self.tokens)
-                self.tokens.append(token)
-                self.seen.append(seen)
-                self.parents.append(parent)
-            parent = self.known[at]
-            yield parent
 
 
 class Comparison:
@@ -231,13 +184,13 @@ class Comparison:
         written: Mapping[int, Column],
         branches: Mapping[int, Branches],
         leaving: Mapping[int, Sequence[tuple[int, int]]],
-    ) -> Iterator[_Trie]:
+    ) -> Iterator[Trie]:
         """The branches in ``inside``, merged, in tries of at most about a pass's nodes."""
         by_position: dict[int, list[tuple[int, int]]] = {}
         for d, starts in leaving.items():
             for s, t in starts:
                 by_position.setdefault(s, []).append((d, t))
-        trie, limit = _Trie(), self._rows(2)
+        trie, limit = Trie(), self._rows(2)
         for s in map(int, inside):
             seen = len(text.prompt) + s
             for d, found in branches.items():
@@ -250,15 +203,15 @@ class Comparison:
                 chain = column.tokens[t, left : column.proposed[t] - 1][: max(text.room - s, 0)].tolist()
                 for i, node in enumerate(trie.add(seen, chain)):
                     trie.text.setdefault(d, []).append((node, t, left + 1 + i))
-            if len(trie.tokens) >= limit:
+            if len(trie) >= limit:
                 yield trie
-                trie = _Trie()
-        if trie.tokens:
+                trie = Trie()
+        if len(trie):
             yield trie
 
     def _judge(
         self,
-        trie: _Trie,
+        trie: Trie,
         written: Mapping[int, Column],
         branches: Mapping[int, Branches],
         q: Mapping[int, dict[int, tuple[dict[int, int], Tensor]]],

@@ -7,28 +7,19 @@ import pytest
 import torch
 
 from metasd.drafters.lookup import LookupDrafter
-from metasd.runtime.chains import Comparison, Text
+from metasd.runtime.chains import Comparison
 from metasd.runtime.columns import Branches, invert, rejected, walk
 from metasd.runtime.packed import PackedReader, StepReader
+from metasd.runtime.trie import Text
 from metasd.runtime.warp import Sampling
 
 LENGTH = 4
 
 
-def perturbed(model, tiny, amount, seed=9):
-    """A drafter that often agrees with ``model``."""
-    other = tiny()
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for mine, its in zip(other.parameters(), model.parameters(), strict=True):
-            mine.copy_(its + amount * torch.randn(its.shape, generator=generator, dtype=its.dtype))
-    return other
-
-
 @pytest.fixture
-def models(tiny):
+def models(tiny, near):
     target = tiny()
-    return target, {1: perturbed(target, tiny, 0.03), 2: perturbed(target, tiny, 0.1)}
+    return target, {1: near(target, 0.03), 2: near(target, 0.1)}
 
 
 def after(model, tokens):
