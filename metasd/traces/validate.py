@@ -40,7 +40,7 @@ def validate(path: str | Path) -> list[str]:
         _check_library(loaded)
         stops.update(_check_shard(loaded, layout))
         prompts, rows = prompts + len(loaded.ids), rows + int(entry["rows"])
-    open_trace(path, include_unaligned=True)
+    trace = open_trace(path, include_unaligned=True)
     state = "complete" if layout.complete else "incomplete: a recording that can be resumed"
     D, named = len(layout.drafters), ", ".join(f"{n} {name}" for name, n in sorted(stops.items()) if n)
     facts = [
@@ -49,9 +49,12 @@ def validate(path: str | Path) -> list[str]:
         f"{prompts} prompts, {rows} positions, {D} drafters, every text as hashed",
         f"{len(layout.unaligned)} unaligned prompts, all others recorded on the text beside them",
         f"accepted <= proposed <= draft length at all {rows * D} starts",
-        f"stop reasons at full draft length: {named}",
-        "accept and overlap within [0, 1]",
     ]
+    if not trace.sampled:  # a sampled draft's end is drawn by the replay
+        facts.append(f"stop reasons at full draft length: {named}")
+    bounded = [name for name in ("accept", "overlap", "confidence") if getattr(trace, name) is not None]
+    if bounded:
+        facts.append(f"{', '.join(bounded)} within [0, 1]")
     costs = layout.path / fmt.COSTS
     if costs.exists():
         model = CostModel.load(costs)
