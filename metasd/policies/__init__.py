@@ -9,6 +9,7 @@ from metasd.policies.drifting import GLRUCB, DiscountedUCB, SlidingWindowUCB
 from metasd.policies.explore import EpsilonGreedy, ExploreThenCommit, SequentialHalving
 from metasd.policies.exponential import Exp3, Exp3S, Exp3Spec
 from metasd.policies.full import FixedShare, HedgeSpec
+from metasd.policies.learned import SB3
 from metasd.policies.linear import LinUCB
 from metasd.policies.ratio import Goodput, RatioUCB
 from metasd.policies.rules import Fixed, LookupFirst, Random
@@ -52,6 +53,8 @@ POLICIES: dict[str, type[Policy]] = {
     "goodput": Goodput,
     # contextual
     "linucb": LinUCB,
+    # learned
+    "sb3": SB3,
 }
 
 __all__ = ["POLICIES", "IndexPolicy", "Policy", "make"]

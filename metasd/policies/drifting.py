@@ -73,13 +73,14 @@ class GLRUCB(IndexPolicy):
     and the lane forgets all its arms (global restart). Every K / explore rounds each arm is played once, so that
     changes of idle arms are seen too. The index is MetaSD-UCB's.
 
-    memory: rewards kept of each arm, the newest; at least 2.
+    delta: larger finds changes sooner and raises more false alarms; the test is cautious where rewards vary less than
+        Bernoulli ones of the same mean. memory: rewards kept of each arm, the newest; at least 2.
     """
 
     def __init__(
         self,
         beta: float = 0.05,
-        delta: float = 0.05,
+        delta: float = 0.5,
         explore: float = 0.05,
         memory: int = 100,
         reward: str = "auto",

@@ -30,7 +30,7 @@ class FullInformation(Policy):
     scope: ClassVar[Literal["free", "all"]] = "all"
 
     def __init__(self, score: str = "length", mask: bool = True) -> None:
-        super().__init__(mask=mask)
+        super().__init__("block_efficiency", mask)  # not learned from: only what is revealed is
         if score not in ("length", "acceptance"):
             raise UsageError(f"score {score!r} is unknown; use length or acceptance")
         self.score = score
@@ -98,26 +98,26 @@ class HedgeSpec(FullInformation):
         super().allocate(lanes, arms)
         self.t = np.zeros(lanes)
         self.loss = np.zeros((lanes, arms))
-        self.own_loss = np.zeros(lanes)
+        self.own_loss = np.zeros(lanes)  # of the mixture in play when each loss arrived
+        self.p = np.full((lanes, arms), 1 / arms)
 
     def clear(self, lanes: Ints) -> None:
         self.t[lanes], self.loss[lanes], self.own_loss[lanes] = 0, 0, 0
+        self.p[lanes] = 1 / self.p.shape[1]
 
     def absorb(self, lanes: Ints, loss: Floats) -> None:
-        everything = np.ones_like(loss, dtype=bool)
-        p = softmax(self._log_weights(lanes), everything)
-        self.own_loss[lanes] += (p * loss).sum(axis=1)
+        self.own_loss[lanes] += (self.p[lanes] * loss).sum(axis=1)
         self.loss[lanes] += loss
         self.t[lanes] += 1
 
     def log_weights(self) -> Floats:
-        return self._log_weights(np.arange(self.lanes))
-
-    def _log_weights(self, lanes: Ints) -> Floats:
         if self.weights == "normalhedge":
-            return normal_hedge(self.own_loss[lanes, None] - self.loss[lanes])
-        rate = np.sqrt(8 * math.log(self.loss.shape[1]) / np.maximum(self.t[lanes], 1))
-        return -rate[:, None] * self.loss[lanes]
+            weights = normal_hedge(self.own_loss[:, None] - self.loss)
+        else:
+            rate = np.sqrt(8 * math.log(self.loss.shape[1]) / np.maximum(self.t, 1))
+            weights = -rate[:, None] * self.loss
+        self.p[:] = softmax(weights, np.ones_like(weights, dtype=bool))
+        return weights
 
 
 def normal_hedge(regret: Floats) -> Floats:
@@ -127,7 +127,7 @@ def normal_hedge(regret: Floats) -> Floats:
     some = top > 0
     high = np.where(some, top / 2, 1.0)
     low = high / (1 + math.log(regret.shape[1]))  # at ``low`` the largest term alone is e K, at ``high`` none exceeds e
-    for _ in range(50):
+    for _ in range(40):
         c = (low + high) / 2
         above = np.exp(square / (2 * c)).mean(axis=1, keepdims=True) > math.e
         low, high = np.where(above, c, low), np.where(above, high, c)

@@ -12,81 +12,85 @@ from metasd.policies.base import IndexPolicy, best
 
 
 class Timed(IndexPolicy):
-    """An index policy that knows what a round with each arm costs, from the session's cost model or from its rounds.
+    """An index policy that knows what a round with each arm costs.
 
-    Keeps ``n`` and ``total`` of emitted tokens, and ``seconds`` [B, K] of the same rounds.
+    Keeps ``n`` and ``total`` of emitted tokens, and of the same rounds the seconds of drafting and verifying (``work``)
+    and of catch-up (``caught``), all [B, K].
+
+    stay: rounds that a drafter is expected to be kept once it has caught up. A catch-up is paid once, so a round bears
+        1 / stay of it; at 1 the first drafter tried is hardly ever left, since every other one lags behind.
     """
 
     reads: ClassVar[frozenset[str]] = frozenset({"cost"})
 
-    def __init__(self, mask: bool = True) -> None:
+    def __init__(self, stay: float = 10.0, mask: bool = True) -> None:
         super().__init__("tokens", mask)
+        if stay < 1:
+            raise UsageError(f"stay {stay} is below 1; a drafter is kept for at least the round it is chosen for")
+        self.stay = stay
 
     def allocate(self, lanes: int, arms: int) -> None:
         super().allocate(lanes, arms)
-        self.seconds = np.zeros((lanes, arms))
+        self.work = np.zeros((lanes, arms))
+        self.caught = np.zeros((lanes, arms))
 
     def clear(self, lanes: Ints) -> None:
         super().clear(lanes)
-        self.seconds[lanes] = 0
+        self.work[lanes], self.caught[lanes] = 0, 0
 
     def learn(self, rounds: Rounds, reward: Floats) -> None:
         super().learn(rounds, rounds.emitted.astype(np.float64))
-        self.seconds[rounds.lane, rounds.arm] += np.nan if rounds.seconds is None else rounds.seconds
+        caught, seconds = rounds.catch_up_seconds, rounds.seconds
+        if seconds is None or caught is None:
+            raise UsageError("this policy counts seconds, and no clock is known; use another policy or record costs")
+        self.work[rounds.lane, rounds.arm] += seconds - caught
+        self.caught[rounds.lane, rounds.arm] += caught
 
     def cost(self, context: Context) -> Floats:
-        """[B, K] seconds of a round with each arm now: what the cost model expects (catch-up included), else the mean
-        of the arm's rounds so far (with the catch-up they had); NaN for an arm of unknown cost that was never played.
+        """[B, K] seconds that count for a round with each arm now; NaN if unknown.
 
-        Raises UsageError when an arm that was played has neither.
+        For an arm that was played, its mean work, plus the catch-up that the cost model expects now over ``stay``, or
+        the mean catch-up it had where there is no model; for another, what the cost model expects.
         """
-        learned = np.where(self.n > 0, self.seconds / np.maximum(self.n, 1), np.nan)
-        known = learned if context.cost is None else np.where(np.isnan(context.cost), learned, context.cost)
-        if (np.isnan(known) & (self.n > 0)).any():
-            raise UsageError(
-                "this policy counts seconds, and no clock is known here; use another policy or record costs"
-            )
-        return known
+        expected = np.full(self.n.shape, np.nan) if context.cost is None else context.cost
+        n = np.maximum(self.n, 1)
+        work = self.work / n
+        behind = np.maximum(expected - work, 0) / self.stay
+        return np.where(self.n > 0, work + np.where(np.isnan(behind), self.caught / n, behind), expected)
 
 
 class RatioUCB(Timed):
     """Tokens over seconds: the arm that gains most over the lane's own rate, with a confidence bound on its tokens.
 
-    index = mean of Y + beta (G + 1) sqrt(2 ln t / n) - rate * cost, Y the tokens emitted, cost the seconds of the round
-    now (catch-up included), rate = sum of tokens / sum of seconds of all rounds of the lane so far. Maximising
+    index = mean of Y + beta (G + 1) sqrt(2 ln t / n) - rate * cost, Y the tokens emitted, cost as ``Timed.cost`` says
+    (catch-up included), rate = sum of tokens / sum of seconds of all rounds of the lane so far. Maximising
     Y - rate * cost maximises the ratio of sums (Dinkelbach 1967; renewal reward); unlike a ratio for each arm it also
     chooses well where arms come and go.
     """
 
-    def __init__(self, beta: float = 0.05, mask: bool = True) -> None:
-        super().__init__(mask)
+    def __init__(self, beta: float = 0.1, stay: float = 10.0, mask: bool = True) -> None:
+        super().__init__(stay, mask)
         self.beta = beta
 
     def allocate(self, lanes: int, arms: int) -> None:
         super().allocate(lanes, arms)
         self.spent = np.zeros(lanes)  # seconds of all rounds, those without a draft too
         self.gained = np.zeros(lanes)  # their tokens
-        self.expected = np.zeros(lanes)  # cost of the round in play
 
     def clear(self, lanes: Ints) -> None:
         super().clear(lanes)
-        self.spent[lanes], self.gained[lanes], self.expected[lanes] = 0, 0, 0
+        self.spent[lanes], self.gained[lanes] = 0, 0
 
     def update(self, rounds: Rounds) -> None:
-        seconds = self.expected[rounds.lane] if rounds.seconds is None else rounds.seconds
-        self.spent[rounds.lane] += np.nan_to_num(seconds)
-        self.gained[rounds.lane] += rounds.emitted
+        if rounds.seconds is not None:
+            self.spent[rounds.lane] += rounds.seconds
+            self.gained[rounds.lane] += rounds.emitted
         super().update(rounds)
 
     def index(self, context: Context) -> Floats:
         bonus = self.beta * (self.pool.max_draft_length + 1) * np.sqrt(2 * self.log_t / self.n)
-        rate = self.gained / np.maximum(self.spent, 1e-300)
-        return self.mean + bonus - np.where(self.spent > 0, rate, 0.0)[:, None] * self.cost(context)
-
-    def choose(self, context: Context, allowed: Bools) -> Ints:
-        arms = super().choose(context, allowed)
-        self.expected[:] = self.cost(context)[np.arange(self.lanes), arms]
-        return arms
+        rate = np.where(self.spent > 0, self.gained / np.maximum(self.spent, 1e-300), 0.0)
+        return self.mean + bonus - rate[:, None] * self.cost(context)
 
 
 class Goodput(Timed):
@@ -99,8 +103,10 @@ class Goodput(Timed):
     ``weight`` judged tokens; optimistic, so that every drafter gets its chance.
     """
 
-    def __init__(self, decay: float = 0.95, prior: float = 0.8, weight: float = 2.0, mask: bool = True) -> None:
-        super().__init__(mask)
+    def __init__(
+        self, decay: float = 0.95, prior: float = 0.8, weight: float = 2.0, stay: float = 10.0, mask: bool = True
+    ) -> None:
+        super().__init__(stay, mask)
         self.decay, self.prior, self.weight = decay, prior, weight
 
     def allocate(self, lanes: int, arms: int) -> None:

@@ -13,7 +13,10 @@ from metasd.signals import INDEX
 
 
 class Rule(Policy):
-    """A policy without memory."""
+    """A policy without memory. It needs no reward, so it names one that costs nothing to compute."""
+
+    def __init__(self, mask: bool) -> None:
+        super().__init__("block_efficiency", mask)
 
     def update(self, rounds: Rounds) -> None:
         """Nothing is learned."""
@@ -23,7 +26,7 @@ class Fixed(Rule):
     """Always the arm called ``arm``, whether it has a proposal or not (without one it is a plain round)."""
 
     def __init__(self, arm: str) -> None:
-        super().__init__(mask=False)
+        super().__init__(False)
         self.arm = arm
 
     def allocate(self, lanes: int, arms: int) -> None:
@@ -37,7 +40,7 @@ class Random(Rule):
     """Any allowed arm, each with the same probability."""
 
     def __init__(self, mask: bool = True) -> None:
-        super().__init__(mask=mask)
+        super().__init__(mask)
 
     def choose(self, context: Context, allowed: Bools) -> Ints:
         return draw(allowed.astype(np.float64), self.noise.uniform()[:, 0])
@@ -56,7 +59,7 @@ class LookupFirst(Rule):
     def __init__(
         self, threshold: float = 3, drafter: str = "lookup", otherwise: str | None = None, mask: bool = True
     ) -> None:
-        super().__init__(mask=mask)
+        super().__init__(mask)
         self.threshold, self.drafter, self.otherwise = threshold, drafter, otherwise
 
     def allocate(self, lanes: int, arms: int) -> None:

@@ -1,4 +1,4 @@
-"""What every policy of the registry must do. A new policy needs one line in SPECS."""
+"""What every policy of the registry must do; a new one is tested from the moment it is in the table."""
 
 from __future__ import annotations
 
@@ -7,36 +7,10 @@ import pytest
 
 from metasd.policies import POLICIES, IndexPolicy, make
 
-SPECS = {
-    "fixed": "fixed:arm=small",
-    "sequential-halving": "sequential-halving:share=0.004",
-    "random": "random",
-    "lookup-first": "lookup-first",
-    "metasd-ucb": "metasd-ucb",
-    "exp3": "exp3",
-    "ucbspec": "ucbspec",
-    "exp3spec": "exp3spec",
-    "hedgespec": "hedgespec",
-    "ucb1": "ucb1",
-    "ucb-tuned": "ucb-tuned",
-    "ucb-v": "ucb-v",
-    "kl-ucb": "kl-ucb",
-    "moss": "moss",
-    "thompson-gaussian": "thompson-gaussian",
-    "thompson-beta": "thompson-beta",
-    "epsilon-greedy": "epsilon-greedy",
-    "explore-then-commit": "explore-then-commit",
-    "discounted-ucb": "discounted-ucb",
-    "sliding-window-ucb": "sliding-window-ucb",
-    "glr-ucb": "glr-ucb",
-    "exp3s": "exp3s",
-    "fixed-share": "fixed-share",
-    "ucb2": "ucb2",
-    "tsallis-switch": "tsallis-switch",
-    "ratio-ucb": "ratio-ucb",
-    "goodput": "goodput",
-    "linucb": "linucb",
-}
+# A policy that cannot be made from its name alone, or not well for these short texts without end.
+SPECIAL = {"fixed": "fixed:arm=small", "sequential-halving": "sequential-halving:share=0.004"}
+ELSEWHERE = {"sb3"}  # needs a trained model: test_learned.py
+SPECS = {name: SPECIAL.get(name, name) for name in POLICIES if name not in ELSEWHERE}
 RULES = {"fixed", "random", "lookup-first"}
 LEARNERS = [n for n in SPECS if n not in RULES]
 INDEX = [n for n in SPECS if issubclass(POLICIES[n], IndexPolicy)]
@@ -44,10 +18,6 @@ EAGER = [n for n in INDEX if n != "goodput"]  # goodput trusts an optimistic pri
 AGREE = [0.35, 0.85, 0.1]
 SHOWS = [0.6, 0.9, 0.5]
 every = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
-
-
-def test_every_policy_has_a_sample_here():
-    assert set(SPECS) == set(POLICIES)
 
 
 def test_first_docstring_line_is_a_help_line():
@@ -63,7 +33,7 @@ def test_arms_are_valid_and_the_mask_is_respected(bench, spec):
     pool, keys = bench.pool(plain=False), bench.keys(6)
     policy, world = bench.bound(make(spec), pool, keys), bench.World(pool, AGREE, keys, shows=SHOWS)
     seen_none = False
-    for _ in range(150):
+    for _ in range(100):
         context = world.context()
         arms = policy.select(context)
         assert arms.shape == (6,)
@@ -85,10 +55,9 @@ def test_lane_of_many_plays_as_alone(bench, spec):
     if spec == "lookup-first":
         spec += ":drafter=lookup@4"
     together = bench.drive(bench.bound(make(spec), pool, keys), bench.World(pool, AGREE, keys, shows=SHOWS), 120)
-    for lane in (0, 3):
-        own = keys[lane : lane + 1]
-        alone = bench.drive(bench.bound(make(spec), pool, own), bench.World(pool, AGREE, own, shows=SHOWS), 120)
-        np.testing.assert_array_equal(together[:, lane], alone[:, 0])
+    own = keys[3:4]
+    alone = bench.drive(bench.bound(make(spec), pool, own), bench.World(pool, AGREE, own, shows=SHOWS), 120)
+    np.testing.assert_array_equal(together[:, 3], alone[:, 0])
 
 
 @every
@@ -157,21 +126,21 @@ def test_unmasked_policies_do_not_stay_with_an_arm_that_has_nothing(bench, name)
     pool, keys = bench.pool(plain=False), bench.keys(8)
     glue = "," if ":" in SPECS[name] else ":"
     policy = bench.bound(make(f"{SPECS[name]}{glue}mask=false"), pool, keys)
-    played = bench.drive(policy, bench.World(pool, [0.9, 0.9, 0.1], keys, shows=[0.0, 1.0, 1.0]), 300)
-    assert (played[200:] == 0).mean() < 0.5
+    played = bench.drive(policy, bench.World(pool, [0.9, 0.9, 0.1], keys, shows=[0.0, 1.0, 1.0]), 200)
+    assert (played[120:] == 0).mean() < 0.5
 
 
 @pytest.mark.parametrize("name", LEARNERS)
 def test_finds_a_clear_best_arm(bench, name):
-    """16 lanes of 400 rounds; a policy that learned nothing would play the best of 4 arms a quarter of the time.
+    """16 lanes of 300 rounds; a policy that learned nothing would play the best of 4 arms a quarter of the time.
 
     Keyed noise makes the outcome fixed. Under the uniform policy the share of 16 * 100 plays has a standard deviation
     of 0.011, so a share of 0.33 would come about with probability below 1e-9.
     """
     pool, keys = bench.pool(), bench.keys(16)
     policy = bench.bound(make(SPECS[name]), pool, keys)
-    played = bench.drive(policy, bench.World(pool, [0.2, 0.95, 0.1], keys), 400)
-    assert (played[300:] == 1).mean() > 0.33
+    played = bench.drive(policy, bench.World(pool, [0.2, 0.95, 0.1], keys), 300)
+    assert (played[200:] == 1).mean() > 0.33
 
 
 @pytest.mark.parametrize("name", EAGER)

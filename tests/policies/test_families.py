@@ -244,7 +244,8 @@ def test_normal_hedge_accumulates_the_regret_to_its_own_mixture(bench):
     policy = bench.bound(make("hedgespec:weights=normalhedge,score=acceptance"), pool, bench.keys(1))
     policy.observe(revealed([[1.0, 0.0]]))
     np.testing.assert_allclose(policy.own_loss, [(0 + 1 + 1) / 3])
-    policy.observe(revealed([[1.0, 0.0]], 1))  # only arm 0 has positive regret now: all weight on it
+    assert policy.select(context(pool))[0] == 0  # only arm 0 has positive regret now: all weight on it
+    policy.observe(revealed([[1.0, 0.0]], 1))
     np.testing.assert_allclose(policy.own_loss, [2 / 3])
 
 
@@ -361,28 +362,31 @@ def test_goodput_weighs_length_against_cost(bench):
 
 
 def test_ratio_ucb_prefers_tokens_per_second_and_counts_catch_up(bench):
-    """Arm 0: 3 tokens in 1 s; arm 1: 4 tokens in 2 s; arm 2: 3 tokens in 0.9 s, if it need not catch up."""
+    """Arm 0: 3 tokens in 1 s; arm 1: 4 tokens in 2 s; arm 2: 3 tokens in 0.9 s, unless it must catch up at length."""
     pool = bench.pool(3, plain=False)
-    policy = bench.bound(make("ratio-ucb:beta=0"), pool, bench.keys(1))
-    cheap, behind = np.array([[1.0, 2.0, 0.9]]), np.array([[1.0, 2.0, 1.4]])
+    policy = bench.bound(make("ratio-ucb:beta=0,stay=4"), pool, bench.keys(1))
+    cheap = np.array([[1.0, 2.0, 0.9]])
     tokens, seconds = (2, 3, 2), (1.0, 2.0, 0.9)
     for _ in range(3):
         arm = int(policy.select(context(pool, cost=cheap))[0])
         policy.update(one_round(pool, arm, tokens[arm], seconds=seconds[arm]))
     assert policy.gained[0] / policy.spent[0] == pytest.approx(10 / 3.9)
-    assert policy.select(context(pool, cost=cheap))[0] == 2
-    assert policy.select(context(pool, cost=behind))[0] == 0
-    unknown = np.full((1, 3), np.nan)
-    assert policy.select(context(pool, cost=unknown))[0] == 2  # learned from its rounds
+
+    def choice(catch_up):
+        return int(policy.select(context(pool, cost=np.add(cheap, [[0, 0, catch_up]])))[0])
+
+    assert [choice(c) for c in (0.0, 0.3, 0.5)] == [2, 2, 0]  # a fourth of the catch-up counts
+    assert policy.select(context(pool))[0] == 2  # learned from its rounds
 
 
 @pytest.mark.parametrize("name", ["ratio-ucb", "goodput"])
 def test_seconds_without_a_clock_are_refused(bench, name):
     pool = bench.pool(2, plain=False)
     policy = bench.bound(make(name), pool, bench.keys(1))
-    policy.update(one_round(pool, int(policy.select(context(pool))[0]), 2))
     with pytest.raises(UsageError, match="clock"):
-        policy.select(context(pool))
+        policy.update(one_round(pool, int(policy.select(context(pool))[0]), 2))
+    with pytest.raises(UsageError, match=r"stay 0\.5"):
+        make(f"{name}:stay=0.5")
 
 
 # -- linear ---------------------------------------------------------------------------------------------------------
