@@ -25,7 +25,7 @@ def tiny_tokenizer(words: int = VOCAB) -> PreTrainedTokenizerFast:
 
 
 def tiny_model(
-    seed: int, layers: int = 2, vocab: int = VOCAB, dtype: torch.dtype = torch.float64, spread: float = 0.6
+    seed: int, layers: int = 2, vocab: int = VOCAB, dtype: torch.dtype = torch.float64, spread: float = 0.3
 ) -> LlamaForCausalLM:
     """A random Llama; ``spread`` is the deviation of its weights: large enough that texts are not one loop."""
     config = LlamaConfig(
@@ -58,7 +58,7 @@ def perturbed(model: LlamaForCausalLM, seed: int, noise: float) -> LlamaForCausa
 
 @pytest.fixture(scope="session")
 def tiny_target() -> Target:
-    return as_target(tiny_model(3, layers=4), tiny_tokenizer(), "tiny")
+    return as_target(tiny_model(2, layers=4), tiny_tokenizer(), "tiny")
 
 
 @pytest.fixture(scope="session")

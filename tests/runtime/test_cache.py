@@ -1,0 +1,106 @@
+"""The cache rule: valid up to the longest shared prefix, and what cannot be cropped is refused."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from transformers import DynamicCache, MambaConfig, MambaForCausalLM, MistralConfig, MistralForCausalLM
+
+from metasd.errors import UsageError
+from metasd.runtime.cache import CachedModel
+from metasd.runtime.load import Target
+
+
+def fresh_logits(model: Any, text: list[int], rows: int) -> torch.Tensor:
+    with torch.inference_mode():
+        return model(torch.tensor([text])).logits[0, -rows:]
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_any_sequence_of_texts_gives_the_logits_of_reading_each_from_the_start(tiny_target: Target, data: Any) -> None:
+    cached = CachedModel(tiny_target.model)
+    token = st.integers(2, 9)
+    text = data.draw(st.lists(token, min_size=1, max_size=12))
+    for _ in range(4):
+        rows = data.draw(st.integers(1, len(text)))
+        if data.draw(st.booleans()):
+            shared = cached.shared(text)
+            assert cached.read(text) == len(text) - shared
+        got = cached.forward(text, rows)
+        torch.testing.assert_close(got, fresh_logits(tiny_target.model, text, rows), rtol=0, atol=1e-10)
+        assert cached.length == len(text) == cached.shared(text)
+        text = text[: data.draw(st.integers(0, len(text)))] + data.draw(st.lists(token, min_size=1, max_size=6))
+
+
+def test_only_what_is_new_is_read(tiny_target: Target) -> None:
+    cached = CachedModel(tiny_target.model)
+    assert cached.read([5, 6, 7, 8]) == 4
+    assert cached.read([5, 6, 7, 8]) == 0
+    assert cached.read([5, 6, 9]) == 1
+    assert cached.length == 3
+    assert cached.read([5, 6]) == 0
+    assert cached.length == 2, "a shorter text must be cropped to, or the next tokens land in the wrong place"
+    assert cached.shared([5, 7]) == 1
+    cached.reset()
+    assert cached.read([5, 6]) == 2
+
+
+def test_tokens_fed_on_the_device_count_once_labelled(tiny_target: Target) -> None:
+    cached = CachedModel(tiny_target.model)
+    cached.read([5, 6])
+    cached.feed(torch.tensor([7]), 1)
+    cached.feed(torch.tensor([8]), 1)
+    cached.label([7, 8])
+    assert cached.shared([5, 6, 7, 8, 9]) == 4
+    expected = fresh_logits(tiny_target.model, [5, 6, 7, 8, 9], 1)
+    torch.testing.assert_close(cached.forward([5, 6, 7, 8, 9], 1), expected, rtol=0, atol=1e-10)
+
+
+def test_text_longer_than_the_first_buffer(tiny_target: Target) -> None:
+    cached = CachedModel(tiny_target.model)
+    cached.read(list(np.arange(1100) % 60 + 2))
+    assert cached.shared(list(np.arange(1100) % 60 + 2)) == 1100
+
+
+@pytest.mark.parametrize("release", ["removes", "absolute"])
+def test_crop_means_the_same_in_every_release(
+    tiny_target: Target, monkeypatch: pytest.MonkeyPatch, release: str
+) -> None:
+    """Older releases took a positive number as the final length and a negative one as tokens to remove."""
+    seen: list[int] = []
+
+    def crop(self: DynamicCache, count: int) -> None:
+        seen.append(count)
+        keep = self.get_seq_length() - abs(count) if release == "removes" or count < 0 else count
+        for layer in self.layers:
+            layer.keys, layer.values = layer.keys[..., :keep, :], layer.values[..., :keep, :]
+
+    monkeypatch.setattr(DynamicCache, "crop", crop)
+    cached = CachedModel(tiny_target.model)
+    cached.read([5, 6, 7, 8, 9])
+    got = cached.forward([5, 6, 2, 3], 2)
+    torch.testing.assert_close(got, fresh_logits(tiny_target.model, [5, 6, 2, 3], 2), rtol=0, atol=1e-10)
+    assert seen == [-3]
+
+
+def test_caches_that_cannot_be_cropped_are_refused_by_name(tiny_target: Target) -> None:
+    sizes: dict[str, Any] = {"vocab_size": 32, "hidden_size": 16, "num_hidden_layers": 1, "pad_token_id": 0}
+    heads: dict[str, Any] = {"num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 16}
+    with pytest.raises(UsageError, match=r"MistralForCausalLM.*DynamicSlidingWindowLayer"):
+        CachedModel(MistralForCausalLM(MistralConfig(**sizes, **heads, sliding_window=8)))
+    CachedModel(MistralForCausalLM(MistralConfig(**sizes, **heads, sliding_window=None)))
+    with pytest.raises(UsageError, match="MambaForCausalLM"):
+        CachedModel(MambaForCausalLM(MambaConfig(**sizes, state_size=4)))
+    config = tiny_target.model.config
+    static = SimpleNamespace(
+        config=config, device="cpu", generation_config=SimpleNamespace(cache_implementation="static")
+    )
+    with pytest.raises(UsageError, match="static cache"):
+        CachedModel(static)
