@@ -9,6 +9,7 @@ and add one line to ``POLICIES`` in ``metasd/policies/__init__.py``.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
@@ -160,10 +161,16 @@ def best(index: Floats, allowed: Bools) -> Ints:
     return np.argmax(np.where(allowed, index, -np.inf), axis=1)
 
 
-def prefer(wanted: Bools, allowed: Bools) -> Bools:
-    """[B, K] the allowed arms that are wanted; all the allowed ones in rows where none is."""
-    both = wanted & allowed
-    return np.where(both.any(axis=1, keepdims=True), both, allowed)
+TINY = 1e-9
+"""Smallest value of settings that must be positive."""
+
+
+def within(name: str, value: float, low: float, high: float = math.inf) -> Any:
+    """``value`` of the setting ``name``. Raises UsageError unless low <= value <= high."""
+    if not low <= value <= high:
+        bounds = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
+        raise UsageError(f"{name} {value:g} is out of range; give {bounds}")
+    return value
 
 
 def emitted_only(policy: str, reward: str) -> str:
@@ -171,30 +178,6 @@ def emitted_only(policy: str, reward: str) -> str:
     if reward != "tokens":
         raise UsageError(f"{policy} is defined on emitted tokens, not on reward {reward!r}; leave reward out")
     return reward
-
-
-def draw(weights: Floats, uniform: Floats) -> Ints:
-    """[B] one arm a lane with probability proportional to ``weights`` [B, K] >= 0; ``uniform`` [B] in (0, 1].
-
-    An arm of weight 0 is never drawn. Every row must have a positive weight.
-    """
-    reached = np.cumsum(weights, axis=1)
-    return np.argmax(reached >= uniform[:, None] * reached[:, -1:], axis=1)
-
-
-def softmax(logits: Floats, allowed: Bools) -> Floats:
-    """[B, K] probabilities proportional to exp(logits) over the allowed arms, 0 elsewhere.
-
-    Rows whose allowed arms all have weight 0 (logits of -inf) are uniform over them.
-    """
-    masked = np.where(allowed, logits, -np.inf)
-    top = masked.max(axis=1, keepdims=True)
-    lost = np.isneginf(top)
-    if lost.any():
-        masked = np.where(lost & allowed, 0.0, masked)
-        top = np.where(lost, 0.0, top)
-    weights = np.exp(masked - top)
-    return weights / weights.sum(axis=1, keepdims=True)
 
 
 class IndexPolicy(Policy):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from metasd.core import Bools, Context, Floats, Ints, Rounds
-from metasd.policies.base import IndexPolicy
+from metasd.policies.base import TINY, IndexPolicy, within
 from metasd.policies.ucb import bernoulli_kl
 
 
@@ -18,7 +18,7 @@ class DiscountedUCB(IndexPolicy):
 
     def __init__(self, gamma: float = 0.98, beta: float = 0.05, reward: str = "auto", mask: bool = True) -> None:
         super().__init__(reward, mask)
-        self.gamma, self.beta = gamma, beta
+        self.gamma, self.beta = within("gamma", gamma, TINY, 1), within("beta", beta, 0)
 
     def index(self, context: Context) -> Floats:
         return self.total / self.n + self.beta * np.sqrt(2 * self.log_t / self.n)
@@ -38,7 +38,7 @@ class SlidingWindowUCB(IndexPolicy):
 
     def __init__(self, window: int = 50, beta: float = 0.05, reward: str = "auto", mask: bool = True) -> None:
         super().__init__(reward, mask)
-        self.window, self.beta = window, beta
+        self.window, self.beta = within("window", window, 1), within("beta", beta, 0)
 
     def allocate(self, lanes: int, arms: int) -> None:
         super().allocate(lanes, arms)
@@ -87,7 +87,8 @@ class GLRUCB(IndexPolicy):
         mask: bool = True,
     ) -> None:
         super().__init__(reward, mask)
-        self.beta, self.delta, self.explore, self.memory = beta, delta, explore, memory
+        self.beta, self.delta = within("beta", beta, 0), within("delta", delta, TINY)
+        self.explore, self.memory = within("explore", explore, TINY, 1), within("memory", memory, 2)
 
     def allocate(self, lanes: int, arms: int) -> None:
         super().allocate(lanes, arms)
@@ -99,7 +100,7 @@ class GLRUCB(IndexPolicy):
     def choose(self, context: Context, allowed: Bools) -> Ints:
         greedy = super().choose(context, allowed)
         arms = self.n.shape[1]
-        turn = self.n.sum(axis=1).astype(np.int64) % max(int(arms / max(self.explore, 1e-9)), 1)
+        turn = self.n.sum(axis=1).astype(np.int64) % int(arms / self.explore)
         forced = np.minimum(turn, arms - 1)
         due = (turn < arms) & allowed[np.arange(self.lanes), forced]
         return np.where(due, forced, greedy)

@@ -7,7 +7,8 @@ import math
 import numpy as np
 
 from metasd.core import Bools, Context, Floats, Ints, Rounds
-from metasd.policies.base import IndexPolicy, Policy, best, draw, prefer
+from metasd.policies.base import IndexPolicy, Policy, best, within
+from metasd.policies.drawing import draw, prefer
 
 
 class SequentialHalving(Policy):
@@ -21,7 +22,7 @@ class SequentialHalving(Policy):
 
     def __init__(self, share: float = 0.1, reward: str = "auto", mask: bool = True) -> None:
         super().__init__(reward, mask)
-        self.share = share
+        self.share = within("share", share, 0, 1)
 
     def allocate(self, lanes: int, arms: int) -> None:
         self.n = np.zeros((lanes, arms))
@@ -71,7 +72,7 @@ class ExploreThenCommit(Policy):
 
     def __init__(self, pulls: int = 3, reward: str = "auto", mask: bool = True) -> None:
         super().__init__(reward, mask)
-        self.pulls = pulls
+        self.pulls = within("pulls", pulls, 1)
 
     def allocate(self, lanes: int, arms: int) -> None:
         self.n = np.zeros((lanes, arms))
@@ -99,7 +100,7 @@ class EpsilonGreedy(IndexPolicy):
 
     def __init__(self, epsilon: float = 0.05, reward: str = "auto", mask: bool = True) -> None:
         super().__init__(reward, mask)
-        self.epsilon = epsilon
+        self.epsilon = within("epsilon", epsilon, 0, 1)
 
     def index(self, context: Context) -> Floats:
         return self.mean

@@ -11,7 +11,8 @@ import math
 import numpy as np
 
 from metasd.core import Bools, Context, Floats, Ints, Rounds
-from metasd.policies.base import Policy, draw, emitted_only, softmax
+from metasd.policies.base import Policy, emitted_only, within
+from metasd.policies.drawing import draw, softmax
 
 
 class Exp3(Policy):
@@ -68,7 +69,7 @@ class Exp3S(Policy):
 
     def __init__(self, horizon: int = 256, changes: int = 2, reward: str = "auto", mask: bool = True) -> None:
         super().__init__(reward, mask)
-        self.horizon, self.changes = horizon, changes
+        self.horizon, self.changes = within("horizon", horizon, 1), within("changes", changes, 0)
 
     def allocate(self, lanes: int, arms: int) -> None:
         spread = arms * (self.changes * math.log(arms * self.horizon) + math.e)

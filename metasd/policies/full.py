@@ -15,7 +15,8 @@ import numpy as np
 from metasd.core import Bools, Context, Floats, Ints, Revealed
 from metasd.errors import UsageError
 from metasd.noise import Keys
-from metasd.policies.base import Policy, draw, softmax
+from metasd.policies.base import Policy, within
+from metasd.policies.drawing import draw, softmax
 
 
 class FullInformation(Policy):
@@ -143,7 +144,7 @@ class FixedShare(FullInformation):
 
     def __init__(self, rate: float = 1.0, share: float = 0.02, score: str = "length", mask: bool = True) -> None:
         super().__init__(score, mask)
-        self.rate, self.share = rate, share
+        self.rate, self.share = within("rate", rate, 0), within("share", share, 0, 1)
 
     def allocate(self, lanes: int, arms: int) -> None:
         super().allocate(lanes, arms)
@@ -158,4 +159,4 @@ class FixedShare(FullInformation):
         self.w[lanes] = (1 - self.share) * w + self.share / w.shape[1]
 
     def log_weights(self) -> Floats:
-        return np.log(self.w)
+        return np.log(np.maximum(self.w, 1e-300))

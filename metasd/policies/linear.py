@@ -8,7 +8,7 @@ import numpy as np
 
 from metasd.core import Bools, Context, Floats, Ints, Rounds
 from metasd.errors import UsageError
-from metasd.policies.base import IndexPolicy
+from metasd.policies.base import TINY, IndexPolicy, within
 from metasd.signals import SIGNALS, F
 
 # Counts are clipped at these values and then taken as logarithms, so that no feature runs away in a long text.
@@ -36,7 +36,7 @@ class LinUCB(IndexPolicy):
 
     def __init__(self, alpha: float = 0.15, ridge: float = 1.0, reward: str = "auto", mask: bool = True) -> None:
         super().__init__(reward, mask)
-        self.alpha, self.ridge = alpha, ridge
+        self.alpha, self.ridge = within("alpha", alpha, 0), within("ridge", ridge, TINY)
 
     def allocate(self, lanes: int, arms: int) -> None:
         super().allocate(lanes, arms)

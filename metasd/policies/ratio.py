@@ -8,7 +8,7 @@ import numpy as np
 
 from metasd.core import Bools, Context, Floats, Ints, Rounds, StopReason
 from metasd.errors import UsageError
-from metasd.policies.base import IndexPolicy, best
+from metasd.policies.base import TINY, IndexPolicy, best, within
 
 
 class Timed(IndexPolicy):
@@ -25,9 +25,7 @@ class Timed(IndexPolicy):
 
     def __init__(self, stay: float = 10.0, mask: bool = True) -> None:
         super().__init__("tokens", mask)
-        if stay < 1:
-            raise UsageError(f"stay {stay} is below 1; a drafter is kept for at least the round it is chosen for")
-        self.stay = stay
+        self.stay = within("stay", stay, 1)
 
     def allocate(self, lanes: int, arms: int) -> None:
         super().allocate(lanes, arms)
@@ -70,7 +68,7 @@ class RatioUCB(Timed):
 
     def __init__(self, beta: float = 0.1, stay: float = 10.0, mask: bool = True) -> None:
         super().__init__(stay, mask)
-        self.beta = beta
+        self.beta = within("beta", beta, 0)
 
     def allocate(self, lanes: int, arms: int) -> None:
         super().allocate(lanes, arms)
@@ -107,7 +105,8 @@ class Goodput(Timed):
         self, decay: float = 0.95, prior: float = 0.8, weight: float = 2.0, stay: float = 10.0, mask: bool = True
     ) -> None:
         super().__init__(stay, mask)
-        self.decay, self.prior, self.weight = decay, prior, weight
+        self.decay, self.prior = within("decay", decay, 0, 1), within("prior", prior, 0, 1)
+        self.weight = within("weight", weight, TINY)
 
     def allocate(self, lanes: int, arms: int) -> None:
         super().allocate(lanes, arms)

@@ -8,7 +8,8 @@ import numpy as np
 
 from metasd.core import Bools, Context, Ints, Rounds
 from metasd.errors import UsageError
-from metasd.policies.base import Policy, best, draw
+from metasd.policies.base import Policy, best
+from metasd.policies.drawing import draw
 from metasd.signals import INDEX
 
 

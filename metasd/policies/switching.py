@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from metasd.core import Bools, Context, Floats, Ints, Rounds
-from metasd.policies.base import IndexPolicy, Policy, draw
+from metasd.policies.base import TINY, IndexPolicy, Policy, within
+from metasd.policies.drawing import draw
 
 
 class UCB2(IndexPolicy):
@@ -17,7 +18,7 @@ class UCB2(IndexPolicy):
 
     def __init__(self, alpha: float = 0.5, reward: str = "auto", mask: bool = True) -> None:
         super().__init__(reward, mask)
-        self.alpha = alpha
+        self.alpha = within("alpha", alpha, TINY)
 
     def allocate(self, lanes: int, arms: int) -> None:
         super().allocate(lanes, arms)
@@ -68,7 +69,7 @@ class TsallisSwitch(Policy):
 
     def __init__(self, price: float = 0.5, reward: str = "auto", mask: bool = True) -> None:
         super().__init__(reward, mask)
-        self.price = price
+        self.price = within("price", price, 0)
 
     def allocate(self, lanes: int, arms: int) -> None:
         self.loss = np.zeros((lanes, arms))

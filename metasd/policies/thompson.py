@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import betaincinv, ndtri
 
 from metasd.core import Bools, Context, Floats, Ints, Rounds
-from metasd.policies.base import IndexPolicy, Policy, best
+from metasd.policies.base import IndexPolicy, Policy, best, within
 
 
 class ThompsonGaussian(IndexPolicy):
@@ -17,7 +17,7 @@ class ThompsonGaussian(IndexPolicy):
 
     def __init__(self, sigma: float = 0.2, reward: str = "auto", mask: bool = True) -> None:
         super().__init__(reward, mask)
-        self.sigma = sigma
+        self.sigma = within("sigma", sigma, 0)
 
     def index(self, context: Context) -> Floats:
         return self.mean + self.sigma / np.sqrt(self.n) * ndtri(self.noise.uniform(self.n.shape[1]))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from metasd.core import Context, Floats, Ints, Rounds
-from metasd.policies.base import IndexPolicy, emitted_only
+from metasd.policies.base import TINY, IndexPolicy, emitted_only, within
 
 
 class MetaSDUCB(IndexPolicy):
@@ -19,7 +19,7 @@ class MetaSDUCB(IndexPolicy):
 
     def __init__(self, beta: float = 0.05, reward: str = "auto", mask: bool = True) -> None:
         super().__init__(reward, mask)
-        self.beta = beta
+        self.beta = within("beta", beta, 0)
 
     def index(self, context: Context) -> Floats:
         return self.mean + self.beta * np.sqrt(2 * self.log_t / self.n)
@@ -69,7 +69,7 @@ class UCBV(SecondMoment):
 
     def __init__(self, zeta: float = 1.2, c: float = 1.0, reward: str = "auto", mask: bool = True) -> None:
         super().__init__(reward, mask)
-        self.zeta, self.c = zeta, c
+        self.zeta, self.c = within("zeta", zeta, 0), within("c", c, 0)
 
     def index(self, context: Context) -> Floats:
         share = self.zeta * self.log_t / self.n
@@ -93,7 +93,7 @@ class KLUCB(IndexPolicy):
 
     def __init__(self, c: float = 0.0, reward: str = "auto", mask: bool = True) -> None:
         super().__init__(reward, mask)
-        self.c = c
+        self.c = within("c", c, 0)
 
     def index(self, context: Context) -> Floats:
         reach = (self.log_t + self.c * np.log(np.maximum(self.log_t, 1))) / self.n
@@ -114,7 +114,7 @@ class MOSS(IndexPolicy):
 
     def __init__(self, horizon: int | None = None, reward: str = "auto", mask: bool = True) -> None:
         super().__init__(reward, mask)
-        self.horizon = horizon
+        self.horizon = horizon if horizon is None else within("horizon", horizon, 1)
 
     def index(self, context: Context) -> Floats:
         horizon = self.n.sum(axis=1, keepdims=True) if self.horizon is None else float(self.horizon)
@@ -131,7 +131,7 @@ class UCBSpec(IndexPolicy):
 
     def __init__(self, delta: float = 0.5, reward: str = "tokens", mask: bool = True) -> None:
         super().__init__(emitted_only("ucbspec", reward), mask)
-        self.delta = delta
+        self.delta = within("delta", delta, TINY, 1)
 
     def learn(self, rounds: Rounds, reward: Floats) -> None:
         super().learn(rounds, rounds.emitted.astype(np.float64))

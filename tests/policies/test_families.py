@@ -10,7 +10,7 @@ import pytest
 from metasd.core import NO_END, Context, Revealed, settle
 from metasd.errors import UsageError
 from metasd.policies import make
-from metasd.policies.base import draw, softmax
+from metasd.policies.drawing import draw, softmax
 from metasd.policies.full import normal_hedge
 from metasd.policies.linear import features
 from metasd.policies.switching import tsallis
@@ -439,3 +439,41 @@ def test_linucb_learns_to_follow_a_signal(bench):
         right.append((arm == 0) == good)
         policy.update(one_round(pool, arm, (4 if good else 0) if arm == 0 else 2))
     assert np.mean(right[200:]) > 0.95  # 100 fair coins: probability below 1e-20
+
+
+# -- settings -------------------------------------------------------------------------------------------------------
+
+WRONG = [
+    "metasd-ucb:beta=-1",
+    "metasd-ucb:beta=nan",
+    "discounted-ucb:gamma=1.5",
+    "sliding-window-ucb:window=0",
+    "glr-ucb:memory=1",
+    "glr-ucb:explore=0",
+    "exp3s:horizon=0",
+    "sequential-halving:share=2",
+    "explore-then-commit:pulls=0",
+    "epsilon-greedy:epsilon=1.1",
+    "ucb-v:zeta=-1",
+    "moss:horizon=0",
+    "ucbspec:delta=0",
+    "thompson-gaussian:sigma=-0.1",
+    "ucb2:alpha=0",
+    "tsallis-switch:price=-1",
+    "fixed-share:share=1.5",
+    "goodput:decay=2",
+    "linucb:ridge=0",
+]
+
+
+@pytest.mark.parametrize("spec", WRONG)
+def test_a_setting_out_of_range_is_named(spec):
+    key, value = spec.split(":")[1].split("=")
+    with pytest.raises(UsageError, match=f"{key} {value}.*out of range"):
+        make(spec)
+
+
+@pytest.mark.parametrize("spec", ["hedgespec:weights=light", "hedgespec:score=nice", "fixed-share:score=nice"])
+def test_an_unknown_choice_is_named(spec):
+    with pytest.raises(UsageError, match=spec.split("=")[1]):
+        make(spec)
