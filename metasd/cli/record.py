@@ -30,7 +30,7 @@ def command(prompt_file: Path, out: Path, resume: bool, as_json: bool, **options
         models.target,
         drafters,
         pool,
-        models.prompts,
+        models.texts,
         out,
         max_new_tokens=options["max_new_tokens"],
         temperature=options["temperature"],

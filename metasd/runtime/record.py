@@ -17,9 +17,8 @@ import torch
 from metasd.drafters.base import Drafter
 from metasd.errors import UsageError
 from metasd.pool import Pool
-from metasd.prompts import Prompt
 from metasd.runtime.about import manifest_of
-from metasd.runtime.conversation import Text, encode_all
+from metasd.runtime.conversation import Text
 from metasd.runtime.load import Target
 from metasd.runtime.meter import Meter
 from metasd.runtime.recorder import Recorder
@@ -37,7 +36,7 @@ def record(
     target: Target,
     drafters: Sequence[Drafter],
     pool: Pool,
-    prompts: Sequence[Prompt],
+    texts: Sequence[Text],
     out: str | Path,
     *,
     max_new_tokens: int = 128,
@@ -49,7 +48,7 @@ def record(
     resume: bool = False,
     progress: bool | None = None,
 ) -> dict[str, Any]:
-    """Record ``prompts`` into the trace folder ``out`` and return a summary (see ``_summary``).
+    """Record ``texts`` (ids, domains and prompt tokens) into the trace folder ``out`` and return a summary (see ``_summary``).
 
     Above temperature 0 the text is sampled; acceptance is then min(1, q/p) of the text's token, and a model drafter's
     chain is the one a rejection at its first token leads to (manifest: ``chains`` "rejected"): a round of it from t
@@ -65,12 +64,11 @@ def record(
     out = Path(out)
     if max_new_tokens < 1:
         raise UsageError(f"max_new_tokens {max_new_tokens} is too small; use 1 or more")
-    if not prompts:
+    if not texts:
         raise UsageError("no prompts to record; give at least one")
     if [d.info for d in drafters] != list(pool.drafters):
         raise UsageError("the drafters are not those of the pool; build both together")
     sampling = Sampling(temperature, top_k, top_p)
-    texts = encode_all(target, prompts, raw=raw, max_new_tokens=max_new_tokens)
     started = time.perf_counter()
     recorder = Recorder(target, drafters, pool, sampling, budget=max_new_tokens, seed=seed)
     for name, _, tokens in texts:

@@ -97,7 +97,8 @@ class World:
     def record(self, out: Path, **settings: Any) -> dict[str, Any]:
         from metasd.runtime.record import record
 
-        return record(self.target, self.drafters, self.pool, self.prompts, out, **{"max_new_tokens": 20} | settings)
+        texts = [(p.id, p.domain, self.target.encode(p.text)) for p in self.prompts]
+        return record(self.target, self.drafters, self.pool, texts, out, **{"max_new_tokens": 20} | settings)
 
 
 @pytest.fixture
