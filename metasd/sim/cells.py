@@ -26,7 +26,7 @@ from metasd.errors import UsageError
 from metasd.ledger import Ledger
 from metasd.pool import Pool
 from metasd.sim.replay import Replay, replay
-from metasd.traces import Trace
+from metasd.traces import Trace, open_trace
 
 SCHEMA = 1
 POINTS = 48  # bins of position in curves
@@ -141,7 +141,7 @@ class _Recorder:
 
 def play(job: Job) -> Cell:
     """Replay the job's policy. Raises UsageError as ``replay`` does."""
-    trace = job.trace if isinstance(job.trace, Trace) else open_cached(job.trace, job.include_unaligned)
+    trace = job.trace if isinstance(job.trace, Trace) else _open(job.trace, job.include_unaligned, job.fingerprint)
     recorder = _Recorder()
     outcome = replay(
         trace,
@@ -206,10 +206,8 @@ def merge(cells: Sequence[Cell], pool: Pool) -> tuple[Ledger, Ints]:
 
 
 @lru_cache(maxsize=8)
-def open_cached(path: Path, include_unaligned: bool) -> Trace:
-    """The trace at ``path``, opened once a process."""
-    from metasd.traces import open_trace
-
+def _open(path: Path, include_unaligned: bool, fingerprint: str) -> Trace:
+    """The trace at ``path``, opened once a process; another ``fingerprint`` is another trace."""
     return open_trace(path, include_unaligned=include_unaligned)
 
 

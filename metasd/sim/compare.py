@@ -17,12 +17,12 @@ from metasd.costs import CostModel
 from metasd.errors import UsageError
 from metasd.policies import POLICIES, Policy, make
 from metasd.pool import Pool
-from metasd.sim.cells import Cell, Job, fingerprint, merge, open_cached
+from metasd.sim.cells import Cell, Job, fingerprint, merge
 from metasd.sim.comparison import Comparison, Entry, Played, TraceOutcome
 from metasd.sim.oracle import clairvoyant_rounds, fixed_arm_rounds
 from metasd.sim.oracle_seconds import clairvoyant_seconds
 from metasd.sim.workers import Progress, run
-from metasd.traces import Trace
+from metasd.traces import Trace, open_trace
 
 SEED_BLOCK = 10
 
@@ -124,7 +124,7 @@ def _open(
 ) -> list[TraceOutcome]:
     outcomes: list[TraceOutcome] = []
     for source in traces:
-        trace = source if isinstance(source, Trace) else open_cached(source, include_unaligned)
+        trace = source if isinstance(source, Trace) else open_trace(source, include_unaligned=include_unaligned)
         name = trace.path.name if trace.path is not None else "in memory"
         same = sum(o.name.partition(" #")[0] == name for o in outcomes)
         label = f"{name} #{same + 1}" if same else name

@@ -72,10 +72,13 @@ def shares(outcome: TraceOutcome) -> Iterator[dict[str, Any]]:
         yield {"trace": outcome.name, "policy": played.entry.label, "position": position, "arms": by_arm}
 
 
-def timelines(outcome: TraceOutcome) -> Iterator[dict[str, Any]]:
-    """The first prompt of each domain: its tokens, and every policy's rounds (position, arm, accepted, emitted)."""
+def timelines(outcome: TraceOutcome, most: int) -> Iterator[dict[str, Any]]:
+    """The first prompt of each domain: its tokens, and every policy's rounds (position, arm, accepted, emitted).
+
+    most: prompts at most, so that a comparison of many traces stays small.
+    """
     trace = outcome.trace
-    for p in shown_prompts(trace).tolist():
+    for p in shown_prompts(trace)[:most].tolist():
         low, high = int(trace.offsets[p]), int(trace.offsets[p + 1])
         rounds = {played.entry.label: played.shown[played.shown[:, 0] == p, 1:].tolist() for played in outcome.policies}
         yield {

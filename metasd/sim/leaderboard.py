@@ -19,6 +19,7 @@ from metasd.ledger import Totals
 from metasd.results import ALL, BEST_FIXED, row
 from metasd.results import document as result_document
 from metasd.sim import figures
+from metasd.sim.cells import SHOWN_PROMPTS
 from metasd.sim.comparison import Comparison, Played, TraceOutcome
 from metasd.sim.statistics import Clusters, Estimate, Values, holm, mean_of_ratios, ratio, ratio_difference, total
 from metasd.sim.yardsticks import yardstick_rows
@@ -62,6 +63,7 @@ def document(comparison: Comparison, *, reference: str | None = None) -> dict[st
     labels = list(dict.fromkeys(p.entry.label for o in comparison.traces for p in o.policies))
     if reference is not None and reference not in labels:
         raise UsageError(f"reference {reference!r} did not play; choose one of {', '.join(labels)}")
+    shown = max(SHOWN_PROMPTS // max(len(comparison.traces), 1), 1)
     rows = [r for group in groups(comparison.traces) for r in _group_rows(group, labels, reference)]
     return result_document(
         "compare",
@@ -72,7 +74,7 @@ def document(comparison: Comparison, *, reference: str | None = None) -> dict[st
         skipped=comparison.skipped,
         curves=[c for o in comparison.traces for c in figures.curves(o)],
         shares=[s for o in comparison.traces for s in figures.shares(o)],
-        timelines=[t for o in comparison.traces for t in figures.timelines(o)],
+        timelines=[t for o in comparison.traces for t in figures.timelines(o, shown)],
     )
 
 

@@ -37,8 +37,8 @@ class Estimate:
 
     @property
     def interval(self) -> list[float] | None:
-        """[low, high], None where unknown: what the JSON holds."""
-        return None if self.low is None or self.high is None else [self.low, self.high]
+        """[low, high] to six digits (resampling has no more), None where unknown: what the JSON holds."""
+        return None if self.low is None or self.high is None else [float(f"{v:.6g}") for v in (self.low, self.high)]
 
     def p_value(self) -> float | None:
         """Two-sided bootstrap p-value of "the true value is 0", at least 1 / (R + 1); None where no spread is known."""
@@ -56,7 +56,7 @@ class Clusters:
         weights: [R, P] how often each prompt is in each resample.
     """
 
-    def __init__(self, strata: Sequence[Any], *, resamples: int = RESAMPLES, seed: int = 0) -> None:
+    def __init__(self, strata: Sequence[Any] | NDArray[Any], *, resamples: int = RESAMPLES, seed: int = 0) -> None:
         labels = np.unique(np.asarray(strata), return_inverse=True)[1]
         rng = np.random.default_rng(seed)
         self.size = len(labels)
