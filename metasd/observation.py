@@ -27,7 +27,7 @@ _UNKNOWN = -1.0
 class Observer:
     """Encodes B lanes of ``pool``. Groups, in the order given, with K arms, D drafters, G the longest draft length:
 
-    position [2]: share of the token budget used; tokens committed t as t / (t + 100).
+    position [1]: share of the token budget used.
     available [K]: 1 where the arm has a proposal now (plain arms always), else 0.
     last [K + 2]: the previous round of the text: arm one-hot, drafted / G, accepted / G. Zeros before the first.
     history [2 K]: accepted / G averaged over the arm's rounds of the text (-1: none), and the arm's share of rounds.
@@ -45,10 +45,10 @@ class Observer:
         self.pool, self.lanes, self.groups = pool, lanes, tuple(groups)
         K = len(pool)
         self._ks = np.arange(K, dtype=np.int16)[:, None]
-        self._scale = np.float32(1 / max(pool.max_draft_length, 1))
+        self.scale = np.float32(1 / max(pool.max_draft_length, 1))
         signals = [f"{d.name}.{s}" for d in pool.drafters for s in SIGNALS]
         names = {
-            "position": ["used", "tokens"],
+            "position": ["used"],
             "available": pool.names,
             "last": [*pool.names, "drafted", "accepted"],
             "history": [*(f"{n}.mean" for n in pool.names), *(f"{n}.share" for n in pool.names)],
@@ -64,6 +64,10 @@ class Observer:
         self._drafted, self._accepted = np.zeros((2, lanes), np.float32)
         tracked = lanes if "history" in self.groups else 0
         self._n, self._sum = np.zeros((tracked, K)), np.zeros((tracked, K))
+
+    def offset(self, group: str) -> int:
+        """Where the entries of ``group`` begin, -1 without them."""
+        return next((i for i, label in enumerate(self.labels) if label.startswith(f"{group}.")), -1)
 
     def _of(self, names: dict[str, list[str]]) -> list[str]:
         return [group for group in self.groups for _ in names[group]]
@@ -81,7 +85,7 @@ class Observer:
             self._note_last(rounds)
         if len(self._n):
             self._n[rounds.lane, rounds.arm] += 1
-            self._sum[rounds.lane, rounds.arm] += rounds.accepted * self._scale
+            self._sum[rounds.lane, rounds.arm] += rounds.accepted * self.scale
 
     def _note_last(self, rounds: Rounds) -> None:
         at = slice(None) if len(rounds) == self.lanes else rounds.lane  # all lanes come in order
@@ -101,16 +105,15 @@ class Observer:
         t = context.position.astype(np.float32)
         budget = t + context.remaining.astype(np.float32)
         np.divide(t, np.maximum(budget, 1, out=budget), out=out[row])
-        np.divide(t, t + np.float32(100), out=out[row + 1])
-        return row + 2
+        return row + 1
 
     def _available_group(self, out: NDArray[np.float32], row: int, context: Context, at: slice | Ints) -> int:
         return _put(out, row, context.available.T)
 
     def _last_group(self, out: NDArray[np.float32], row: int, context: Context, at: slice | Ints) -> int:
         row = _put(out, row, self._arm[at] == self._ks)
-        np.multiply(self._drafted[at], self._scale, out=out[row])
-        np.multiply(self._accepted[at], self._scale, out=out[row + 1])
+        np.multiply(self._drafted[at], self.scale, out=out[row])
+        np.multiply(self._accepted[at], self.scale, out=out[row + 1])
         return row + 2
 
     def _history_group(self, out: NDArray[np.float32], row: int, context: Context, at: slice | Ints) -> int:

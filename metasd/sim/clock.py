@@ -25,6 +25,7 @@ class Clock:
         self._verify = costs.verify(lengths, at_measured)
         self._side = depth + 1
         self._draft = costs.draft(self.columns[:, None], lengths[None, :]).reshape(-1)
+        self._whole = (self._draft.reshape(-1, self._side) + self._verify).reshape(-1)
 
     def seconds(self, drafter: Ints, drafted: Ints, context: Ints) -> tuple[Floats, Floats]:
         """[n] seconds of drafting and of verification; ``context`` counts prompt and committed tokens."""
@@ -32,6 +33,14 @@ class Clock:
         if self.costs.verify_per_context:
             verify += self.costs.verify_per_context * (context - self.costs.context)
         return self._draft.take(drafter * self._side + drafted), verify
+
+    def whole(self, drafter: Ints, drafted: Ints) -> Floats:
+        """[n] seconds of drafting and verification at the context the costs were measured at."""
+        return self._whole.take(drafter * self._side + drafted)
+
+    def further(self, context: Ints, rounds: Ints) -> Floats:
+        """Seconds that ``rounds`` rounds took beyond ``whole``, given the sum of their contexts."""
+        return self.costs.verify_per_context * (context - rounds * self.costs.context)
 
     def catch_up(self, drafter: Ints, tokens: Ints) -> Floats:
         """Seconds to re-read ``tokens``, elementwise."""

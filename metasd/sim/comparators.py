@@ -24,11 +24,10 @@ class Comparators:
         self._boards = Boards(trace, pool, budget)
         self._known = np.full((2, len(trace)), -1, np.int64)
 
-    def rounds(self, texts: Ints, judge: Keys | None) -> tuple[Ints, Ints]:
-        """[n] rounds of the best fixed arm and of the optimum; above temperature 0 under the luck of ``judge`` [n]."""
+    def rounds(self, texts: Ints, judge: Keys | None) -> Ints:
+        """[2, n] rounds of the best fixed arm and of the optimum; above temperature 0 with the luck ``judge`` [n]."""
         if self._sampled:
-            found = self._work_out(texts, judge)
-            return found[0], found[1]
+            return self._work_out(texts, judge)
         known = self._known.take(texts, axis=1)
         if (known[0] < 0).any():
             for block in np.unique(texts[known[0] < 0] // _BLOCK):
@@ -36,7 +35,7 @@ class Comparators:
                 members = members[self._boards.lengths[members] > 0]
                 self._known[:, members] = self._work_out(members, None)
             known = self._known.take(texts, axis=1)
-        return known[0].copy(), known[1].copy()
+        return known
 
     def _work_out(self, texts: Ints, judge: Keys | None) -> Ints:
         out = np.zeros((2, len(texts)), np.int64)

@@ -17,13 +17,19 @@ from metasd import noise, rewards
 from metasd.core import Bools, Context, Floats, Ints, Revealed, Rounds
 from metasd.errors import UsageError
 from metasd.observation import DEFAULT, Observer
+from metasd.sim.clock import Clock
 from metasd.sim.comparators import Comparators
 from metasd.sim.lanes import Lanes
 from metasd.sim.revealed import Revealer
 from metasd.sim.source import REFERENCE, find_trace
+from metasd.sim.walk import WALKABLE, Walk
 from metasd.traces.trace import Trace
 
+_AT_THE_END = {"signals": np.nan, "lag": 0, "cost": np.nan}
 _ODD, _JUDGE, _HALF = np.uint64(0x9E3779B97F4A7C15), np.uint64(0x6A09E667F3BCC909), np.uint64(32)
+
+
+COUNTS = ("prompt", "rounds", "best_fixed_rounds", "oracle_rounds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +53,8 @@ class Result:
     """How the episodes of n lanes ended."""
 
     lane: Ints
+    counts: Ints  # [4, n] see ``COUNTS``
     seconds: Floats  # [n] nan without a clock
-    counts: dict[str, Ints]  # [n] each: prompt, rounds, best_fixed_rounds, oracle_rounds
 
 
 class Engine:
@@ -63,6 +69,7 @@ class Engine:
         if name == "tokens_per_second" and trace.costs is None:
             raise UsageError("reward tokens_per_second needs a clock, and this trace has none; use reward=tokens")
         full = setup.feedback == "full"
+        self.setup = setup
         self.observer = Observer(self.pool, lanes, setup.observe)
         self.lanes = Lanes(
             trace,
@@ -70,6 +77,7 @@ class Engine:
             lanes,
             budget=setup.max_new_tokens,
             overlap=name == "block_divergence",
+            timed=name == "tokens_per_second",
             catch_up=trace.costs is not None or bool(self.observer.reads & {"lag", "cost"}),
             catch_all=full and setup.scope == "all",
         )
@@ -78,42 +86,56 @@ class Engine:
         self.comparators = Comparators(trace, self.pool, setup.max_new_tokens) if setup.comparators else None
         self.texts = choose_texts(trace, setup.prompts, setup.domain)
         self.streams: noise.Keys = np.zeros(lanes, np.uint64)
-        self.drawn = np.zeros(lanes, np.uint64)
         self.tick = 0  # plays so far
         self.begun = np.zeros(lanes, np.int64)  # the tick at which each lane's episode began
-        self.seconds = np.zeros(lanes)
+        self.seconds = np.zeros(lanes)  # of the episode so far, at the context the costs were measured at
+        self.positions = np.zeros(lanes, np.int64)  # sum of the positions of its rounds
         self.last: Rounds | None = None
+        simple = not full and name != "tokens_per_second" and WALKABLE.issuperset(self.observer.groups)
+        self.walk = Walk(self) if lanes == 1 and simple else None
 
     # -- episodes -------------------------------------------------------------------------------------------------
 
     def seed(self, lanes: Ints, seeds: Sequence[int]) -> None:
         """Give lanes new streams: lane i of a batch seeded s gets s + i, as with Gymnasium's own vector envs."""
         self.streams[lanes] = noise.mix(np.array([noise.key(int(s), "episodes") for s in seeds], np.uint64))
-        self.drawn[lanes] = 0
 
     def begin(self, lanes: Ints, prompts: Any = None) -> None:
         """``lanes`` start a text: the next of their stream, or the one(s) that ``prompts`` names."""
-        count = self.drawn[lanes] = self.drawn[lanes] + np.uint64(1)
-        bits = noise.mix(self.streams[lanes] + count * _ODD)
+        bits = self.streams[lanes] + _ODD
+        self.streams[lanes] = bits
+        bits = (bits ^ (bits >> _HALF)) * _ODD  # a Weyl sequence from a well mixed start, and one round of mixing
         if prompts is None:
-            text = self.texts.take((((bits >> _HALF) * np.uint64(len(self.texts))) >> _HALF).astype(np.int64))
+            text = self.texts.take((((bits >> _HALF) * np.uint64(len(self.texts))) >> _HALF).view(np.int64))
         else:
             text = np.broadcast_to(np.asarray(_indices(self.trace, prompts), np.int64), lanes.shape)
         self.lanes.begin(lanes, text, judge=noise.mix(bits ^ _JUDGE) if self.trace.sampled else None)
         self.observer.begin(lanes)
         self.begun[lanes] = self.tick
         if self.lanes.clock is not None:
-            self.seconds[lanes] = 0
+            self.seconds[lanes] = self.positions[lanes] = 0
+        if self.walk is not None:
+            self.walk.begin()
 
     def play(self, arms: Ints) -> Rounds:
         """One round on every lane; lanes that are parked come back too, and mean nothing."""
         rounds = self.lanes.play(arms)
         self.tick += 1
-        if self.lanes.clock is not None and rounds.seconds is not None:
-            self.seconds += rounds.seconds
+        if self.lanes.clock is not None:
+            self._add_seconds(self.lanes.clock, rounds)
         self.observer.update(rounds)
         self.last = rounds
         return rounds
+
+    def _add_seconds(self, clock: Clock, rounds: Rounds) -> None:
+        """The sum of what ``Rounds.seconds`` would hold, in fewer steps."""
+        drafter = self.pool.drafter_of.take(rounds.arm)
+        self.seconds += clock.whole(drafter, rounds.drafted)
+        self.positions += rounds.position
+        if self.lanes.catch_all:
+            self.seconds += self.lanes.caught_up
+        elif self.lanes.lagging:
+            self.seconds += clock.catch_up(drafter, rounds.catch_up)
 
     def rewards(self, rounds: Rounds) -> Floats:
         """[B] float64, fresh."""
@@ -121,13 +143,15 @@ class Engine:
 
     def result(self, lanes: Ints) -> Result:
         """Sums of the episodes that have just ended on ``lanes``, and what they are compared with."""
-        text, none = self.lanes.text[lanes], np.full(len(lanes), -1, np.int64)
-        fixed, optimum = none, none.copy()
+        counts = np.full((len(COUNTS), len(lanes)), -1, np.int64)
+        counts[0] = text = self.lanes.text[lanes]
+        counts[1] = self.tick - self.begun[lanes]
         if self.comparators is not None:
-            fixed, optimum = self.comparators.rounds(text, self.lanes.judge[lanes] if self.trace.sampled else None)
-        seconds = self.seconds[lanes] if self.lanes.clock is not None else np.full(len(lanes), np.nan)
-        counts = {"prompt": text, "rounds": self.tick - self.begun[lanes]}
-        return Result(lanes, seconds, counts | {"best_fixed_rounds": fixed, "oracle_rounds": optimum})
+            counts[2:] = self.comparators.rounds(text, self.lanes.judge[lanes] if self.trace.sampled else None)
+        if self.lanes.clock is None:
+            return Result(lanes, counts, np.full(len(lanes), np.nan))
+        context = self.positions[lanes] + counts[1] * np.asarray(self.trace.prompt_lengths)[text]
+        return Result(lanes, counts, self.seconds[lanes] + self.lanes.clock.further(context, counts[1]))
 
     # -- what is seen ---------------------------------------------------------------------------------------------
 
@@ -135,17 +159,12 @@ class Engine:
         """What the observation is made of, for all lanes or some."""
         return self.lanes.context(self.observer.reads, lanes)
 
-    def close(self, context: Context, over: Ints, rounds: Rounds) -> None:
-        """Rows ``over`` of ``context`` are of texts that are over with ``rounds``: nothing more can be chosen there."""
-        position = rounds.position[over] + rounds.emitted[over]
-        lane = rounds.lane[over]
-        context.position[over] = position
-        context.remaining[over] = self.lanes.budgets[self.lanes.text[lane]] - position
+    def close(self, context: Context, over: Ints) -> None:
+        """Rows ``over`` of ``context`` are of texts that are over: nothing more can be chosen there."""
         context.available[over] = False
-        for name, value in (("signals", np.nan), ("lag", 0), ("cost", np.nan)):
-            column = getattr(context, name)
-            if column is not None:
-                column[over] = value
+        for name, value in _AT_THE_END.items():
+            if name in self.observer.reads:
+                getattr(context, name)[over] = value
 
     def mask(self, available: Bools) -> NDArray[np.int8]:
         """[n, K] arms worth choosing; all of them where none has a proposal, and at the end of an episode."""
@@ -161,19 +180,34 @@ class Engine:
         self.revealer.after(self.last if playing is None else self.last.take(playing))
         return self.revealer.reveal()
 
+    def step_by_walk(self, walk: Walk, arm: int) -> tuple[float, bool]:
+        """One round on the only lane: its reward, and whether the episode is over."""
+        reward, over = walk.play(arm)
+        if over:
+            self.tick = int(self.begun[0]) + walk.rounds
+            self.seconds[0], self.positions[0] = walk.seconds, walk.positions
+        return reward, over
+
     def describe(self, lane: int) -> str:
         """The last round of a lane in words, with the tokens it committed."""
-        rounds, lanes = self.last, self.lanes
-        if rounds is None or self.begun[lane] == self.tick:
+        played = self.walk.last if self.walk is not None else self._played(lane)
+        if played is None:
             return f"position 0 | {len(self.pool)} arms: {', '.join(self.pool.names)}"
-        start = int(lanes.start[lane] + rounds.position[lane])
-        tokens = " ".join(str(int(t)) for t in self.trace.tokens[start : start + int(rounds.emitted[lane])])
-        accepted, drafted = int(rounds.accepted[lane]), int(rounds.drafted[lane])
+        position, arm, drafted, accepted, emitted = played
+        start = int(self.lanes.start[lane]) + position
+        tokens = " ".join(str(int(t)) for t in self.trace.tokens[start : start + emitted])
         marks = "+" * accepted + "-" * (drafted - accepted)
-        arm = self.pool.names[int(rounds.arm[lane])]
-        return (
-            f"position {int(rounds.position[lane])} | {arm} [{marks}] {accepted}/{drafted} accepted | tokens {tokens}"
-        )
+        name = self.pool.names[arm]
+        return f"position {position} | {name} [{marks}] {accepted}/{drafted} accepted | tokens {tokens}"
+
+    def _played(self, lane: int) -> tuple[int, int, int, int, int] | None:
+        """Position, arm, drafted, accepted, emitted of the last round, None before the first of an episode."""
+        last = self.last
+        if last is None or self.begun[lane] == self.tick:
+            return None
+        columns = (last.position, last.arm, last.drafted, last.accepted, last.emitted)
+        position, arm, drafted, accepted, emitted = (int(column[lane]) for column in columns)
+        return position, arm, drafted, accepted, emitted
 
 
 def _any(available: Bools) -> Bools:

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import gymnasium as gym
 import numpy as np
+from gymnasium import Space
 from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
@@ -15,7 +16,7 @@ from metasd.core import Revealed
 from metasd.errors import UsageError
 from metasd.observation import DEFAULT
 from metasd.sim import vault
-from metasd.sim.engine import Engine, Setup
+from metasd.sim.engine import COUNTS, Engine, Setup
 from metasd.sim.spaces import action_space, observation_space
 
 _LANE = np.zeros(1, np.int64)
@@ -41,7 +42,7 @@ class MetaSDEnv(gym.Env[NDArray[np.float32], np.int64]):
 
     | group | entries | meaning |
     |---|---|---|
-    | `position` | 2 | share of the token budget used; t committed tokens as t / (t + 100) |
+    | `position` | 1 | share of the token budget used |
     | `available` | K | 1 where the arm has a proposal now, else 0 |
     | `last` | K + 2 | the previous round of the text: arm one-hot, drafted / G, accepted / G |
     | `history` | 2 K | mean accepted / G of each arm in this text (-1: none yet), its share of rounds |
@@ -114,12 +115,13 @@ class MetaSDEnv(gym.Env[NDArray[np.float32], np.int64]):
         self.render_mode = render_mode
         engine = Engine(setup, 1)
         self._handle = vault.keep(self, engine)
+        self._K = len(engine.pool)
         self._running = False
         self._seeded = False
         self.arms = tuple(engine.pool.names)
         self.labels = tuple(engine.observer.labels)
         self.action_space = action_space(engine.pool)
-        self.observation_space = observation_space(engine.observer)
+        self.observation_space: Space[NDArray[np.float32]] = observation_space(engine.observer)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -132,6 +134,8 @@ class MetaSDEnv(gym.Env[NDArray[np.float32], np.int64]):
             self._seeded = True
         engine.begin(_LANE, check_options(options, {"prompt"}).get("prompt"))
         self._running = True
+        if engine.walk is not None:
+            return engine.walk.observation, {"action_mask": engine.walk.mask}
         context = engine.context()
         return engine.observer.encode(context).reshape(-1), {"action_mask": engine.mask(context.available)[0]}
 
@@ -140,29 +144,43 @@ class MetaSDEnv(gym.Env[NDArray[np.float32], np.int64]):
         if not self._running:
             raise ResetNeeded("the episode is over, or none was begun; call reset first")
         arm = int(action)
-        if not 0 <= arm < len(self.arms):
-            raise UsageError(f"action {arm} is outside 0..{len(self.arms) - 1}")
+        if not 0 <= arm < self._K:
+            raise UsageError(f"action {arm} is outside 0..{self._K - 1}")
         engine: Engine = vault.fetch(self._handle)
+        info: dict[str, Any] = {}
+        walk = engine.walk
+        if walk is None:
+            return self._step_by_arrays(engine, arm, info)
+        reward, over = engine.step_by_walk(walk, arm)
+        if over:
+            self._end(engine, info)
+        info["action_mask"] = walk.mask
+        return walk.observation, reward, over, False, info
+
+    def _step_by_arrays(
+        self, engine: Engine, arm: int, info: dict[str, Any]
+    ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """A step whose observation, reward or feedback depends on the whole path."""
         rounds = engine.play(np.array([arm]))
         reward = float(engine.rewards(rounds)[0])
         over = bool(rounds.finished[0])
-        info: dict[str, Any] = {}
-        if over:
-            self._running = False
-            result = engine.result(_LANE)
-            info = {name: int(column[0]) for name, column in result.counts.items()} | {
-                "seconds": float(result.seconds[0])
-            }
         revealed = engine.revealed(None)
         if revealed is not None:
             info["revealed"] = as_dict(revealed)
-        if over:
-            engine.lanes.park(_LANE)
         context = engine.context()
-        if over:
-            engine.close(context, _LANE, rounds)
         info["action_mask"] = engine.mask(context.available)[0]
+        if over:
+            self._end(engine, info)
+            info["action_mask"][:] = 1
+            engine.close(context, _LANE)
         return engine.observer.encode(context).reshape(-1), reward, over, False, info
+
+    def _end(self, engine: Engine, info: dict[str, Any]) -> None:
+        """The episode is over: say how it went."""
+        self._running = False
+        result = engine.result(_LANE)
+        info.update({name: int(count) for name, count in zip(COUNTS, result.counts[:, 0], strict=True)})
+        info["seconds"] = float(result.seconds[0])
 
     def render(self) -> str | None:
         """The last round as text, with ``render_mode="ansi"``."""

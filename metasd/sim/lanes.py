@@ -28,6 +28,7 @@ class Lanes:
     Args:
         budget: token budget of every text, None for the recorded one.
         costs: the clock, None for the trace's own; without either, rounds carry no seconds.
+        timed: fill in the seconds of ``Rounds``, if there is a clock.
         catch_up: keep account of how far each drafter has read. Off, lags and ``Rounds.catch_up`` are 0.
         catch_all: model drafters are caught up after every round, because full information on them was asked for.
     """
@@ -41,6 +42,7 @@ class Lanes:
         budget: int | None = None,
         costs: CostModel | None = None,
         overlap: bool = False,
+        timed: bool = True,
         catch_up: bool = True,
         catch_all: bool = False,
     ) -> None:
@@ -49,7 +51,7 @@ class Lanes:
         self.outcomes = Outcomes(trace, pool, self.limit_of - self.end_of)
         costs = costs or trace.costs
         self.clock = None if costs is None else Clock(costs, pool, trace.depth)
-        self.overlap, self.catch_all = overlap, catch_all
+        self.overlap, self.timed, self.catch_all = overlap, timed and self.clock is not None, catch_all
         self.models = ~pool.free  # [D] drafters that lag behind the text
         lagging = self.models[pool.drafter_of[~pool.plain]].any() or (catch_all and self.models.any())
         self.lagging = catch_up and bool(lagging)
@@ -72,6 +74,7 @@ class Lanes:
         self.episode = np.zeros(lanes, np.int64)  # what ``Rounds.prompt`` says
         self.valid = np.zeros((lanes, len(pool.drafters)), np.int64)  # row up to which each drafter has read
         self.judge: Keys = np.zeros(lanes, np.uint64)
+        self.caught_up = np.zeros(lanes)  # seconds of catching all drafters up in the last play, with ``catch_all``
         self.park(self.index)
 
     def _describe_texts(self, trace: Trace, budget: int | None) -> None:
@@ -134,12 +137,15 @@ class Lanes:
             overlap=self.outcomes.overlap(cell, drafted) if self.overlap else None,
         )
         self._time(rounds, at, row, drafter)
-        self.row[at] = row + emitted
+        if lanes is None:
+            row += emitted  # a view of self.row
+        else:
+            self.row[lanes] = row + emitted
         return rounds
 
     def _time(self, rounds: Rounds, at: slice | Ints, row: Ints, drafter: Ints) -> None:
         """Fill in catch-up and seconds; drafters' caches move on."""
-        if self.clock is not None:
+        if self.clock is not None and self.timed:
             spent = self.clock.seconds(drafter, rounds.drafted, row + self.shift[at])
             rounds.draft_seconds, rounds.verify_seconds = spent
             rounds.catch_up_seconds = np.zeros(len(row))
@@ -150,29 +156,32 @@ class Lanes:
         cell = rounds.lane * len(self.models) + drafter
         read = valid.take(cell)
         rounds.catch_up = np.maximum(row - 1 - read, 0) * drafting
-        if self.clock is not None:
+        if self.clock is not None and self.timed:
             rounds.catch_up_seconds = self.clock.catch_up(drafter, rounds.catch_up)
         # its own last draft token was never fed back to it, so at most drafted - 1 of its tokens are in its cache
         kept = row + np.minimum(rounds.drafted - 1, rounds.accepted)
         valid[cell] = np.where(drafting, kept, read)
         if self.catch_all:
-            self._catch_up_all(rounds, at, row)
+            self._catch_up_all(rounds, at, row, drafter)
 
-    def _catch_up_all(self, rounds: Rounds, at: slice | Ints, row: Ints) -> None:
+    def _catch_up_all(self, rounds: Rounds, at: slice | Ints, row: Ints, drafter: Ints) -> None:
         """Every model drafter reads up to the last token but one, as live full information needs; it is charged."""
         upto = row + rounds.emitted - 1
         behind = np.maximum(upto[:, None] - self.valid[at], 0) * self.models
         self.valid[at] = np.maximum(self.valid[at], np.where(self.models, upto[:, None], self.valid[at]))
-        rounds.catch_up += behind.sum(axis=1)
+        own = rounds.catch_up
+        rounds.catch_up = own + behind.sum(axis=1)
         if self.clock is not None:
             every = np.broadcast_to(np.arange(len(self.models)), behind.shape)
-            rounds.catch_up_seconds = rounds.catch_up_seconds + self.clock.catch_up(every, behind).sum(axis=1)
+            before = self.clock.catch_up(drafter, own)
+            self.caught_up = before + self.clock.catch_up(every, behind).sum(axis=1)
+            rounds.catch_up_seconds = self.caught_up.copy() if self.timed else None
 
     # -- what a policy may see before a round ---------------------------------------------------------------------
 
     def offered(self, row: Ints) -> NDArray[np.uint8]:
-        """[n, D] tokens each drafter offers at trace rows."""
-        return self.outcomes.proposed.take(row, axis=0)
+        """[n, D] tokens each drafter offers at trace rows; without meaning at the row behind a text's last."""
+        return self.outcomes.proposed.take(row, axis=0, mode="clip")
 
     def available(self, row: Ints) -> Bools:
         """[n, K] arms with a proposal at trace rows, plain ones included."""
@@ -185,10 +194,13 @@ class Lanes:
             has |= self.pool.plain
         return has
 
-    def context(self, reads: frozenset[str], lanes: Ints | None = None) -> Context:
-        """Fresh arrays of what is known now on all lanes, or some; the optional ones as ``reads`` asks."""
+    def context(self, reads: frozenset[str], lanes: Ints | None = None, row: Ints | None = None) -> Context:
+        """Fresh arrays of what is known now on all lanes, or some; the optional ones as ``reads`` asks.
+
+        row: other rows of the lanes' texts than the current ones.
+        """
         at = slice(None) if lanes is None else lanes
-        row = self.row[at]
+        row = self.row[at] if row is None else row
         made = Context(position=row - self.start[at], remaining=self.limit[at] - row, available=self.available(row))
         if "signals" in reads:
             made.signals = self.signals_at(row)
@@ -206,7 +218,7 @@ class Lanes:
         """[n, D, F] signals at trace rows; all NaN where none were recorded."""
         if self.trace.signals is None:
             return np.full((len(row), len(self.pool.drafters), F), np.nan, np.float32)
-        return plain(self.trace.signals).take(row, axis=0).astype(np.float32)
+        return plain(self.trace.signals).take(row, axis=0, mode="clip").astype(np.float32)
 
     def _expected(self, remaining: Ints, context: Ints, lag: Ints) -> Floats:
         if self.clock is None:

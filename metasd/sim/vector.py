@@ -12,15 +12,15 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from metasd.core import Bools, Context, Ints, Rounds
+from metasd.core import Bools, Context, Floats, Ints
 from metasd.errors import UsageError
 from metasd.observation import DEFAULT
 from metasd.sim import vault
-from metasd.sim.engine import Engine, Result, Setup
+from metasd.sim.engine import COUNTS, Engine, Result, Setup
 from metasd.sim.env import as_dict, check_options, check_render_mode
 from metasd.sim.spaces import action_space, observation_space
 
-Step = tuple[NDArray[np.float32], NDArray[np.float64], Bools, Bools, dict[str, Any]]
+Step = tuple[NDArray[np.float32], Floats, Bools, Bools, dict[str, Any]]
 
 
 class MetaSDVectorEnv(VectorEnv[NDArray[np.float32], Ints, NDArray[Any]]):
@@ -132,9 +132,9 @@ class MetaSDVectorEnv(VectorEnv[NDArray[np.float32], Ints, NDArray[Any]]):
         over = np.flatnonzero(terminated if self.max_episode_steps is None else terminated | truncated)
         revealed = None if engine.revealer is None else self._revealed(engine, dummy)
         if self._same:
-            obs, info = self._same_step(engine, rounds, terminated, over)
+            obs, info = self._same_step(engine, terminated, over)
         else:
-            obs, info = self._next_step(engine, rounds, terminated, over)
+            obs, info = self._next_step(engine, terminated, over)
             if self._next:
                 info["autoreset"] = _flags(self.num_envs, dummy)
                 info["_autoreset"] = np.ones(self.num_envs, bool)
@@ -151,47 +151,46 @@ class MetaSDVectorEnv(VectorEnv[NDArray[np.float32], Ints, NDArray[Any]]):
         arms = np.asarray(actions)
         if arms.shape != (self.num_envs,) or arms.dtype.kind not in "iu":
             raise UsageError(f"actions of shape {arms.shape} and type {arms.dtype}; give {self.num_envs} integers")
-        if len(arms) and not 0 <= arms.min() <= arms.max() < len(self.arms):
+        arms = arms.astype(np.int64, copy=False)
+        if arms.view(np.uint64).max(initial=0) >= len(self.arms):  # a negative number is a huge one here
             raise UsageError(f"actions {arms.min()}..{arms.max()}, but the arms are 0..{len(self.arms) - 1}")
-        return arms.astype(np.int64, copy=False)
+        return arms
 
     def _truncated(self, engine: Engine, terminated: Bools) -> Bools:
         if self.max_episode_steps is None:
             return np.zeros(self.num_envs, bool)
         return (engine.tick - engine.begun >= self.max_episode_steps) & ~terminated
 
-    def _next_step(self, engine: Engine, rounds: Rounds, ended: Bools, over: Ints) -> tuple[Any, dict[str, Any]]:
+    def _next_step(self, engine: Engine, ended: Bools, over: Ints) -> tuple[Any, dict[str, Any]]:
         """The last observation of episodes that are over; they stay parked until they are begun again."""
         result = engine.result(over) if len(over) else None
         text_over = over if self.max_episode_steps is None else over[ended[over]]
-        engine.lanes.park(text_over)
         context = engine.context()
+        engine.lanes.park(over)
         info = self._info(engine, context)
         info["action_mask"][text_over] = 1
-        engine.close(context, text_over, rounds)
-        if len(text_over) < len(over):
-            engine.lanes.park(over)
+        engine.close(context, text_over)
         self._over = over
         if result is not None:
             self._add(info, result)
         return engine.observer.encode(context).T, info
 
-    def _same_step(self, engine: Engine, rounds: Rounds, ended: Bools, over: Ints) -> tuple[Any, dict[str, Any]]:
+    def _same_step(self, engine: Engine, ended: Bools, over: Ints) -> tuple[Any, dict[str, Any]]:
         """Episodes that are over are begun again at once; how they ended goes under ``final_obs``, ``final_info``."""
         final: dict[str, Any] = {}
         if len(over):
             result = engine.result(over)
-            engine.lanes.park(over[ended[over]])
             context = engine.context(over)
-            engine.close(context, np.flatnonzero(ended[over]), rounds.take(over))
+            mask = np.zeros((self.num_envs, len(self.arms)), np.int8)
+            mask[over] = engine.mask(context.available)
+            mask[over[ended[over]]] = 1
+            engine.close(context, np.flatnonzero(ended[over]))
             seen = engine.observer.encode(context, over).T
             final["final_obs"] = np.full(self.num_envs, None, object)
             for lane, row in zip(over, seen, strict=True):
                 final["final_obs"][lane] = row.copy()
             final["final_info"] = {}
             self._add(final["final_info"], result)
-            mask = np.zeros((self.num_envs, len(self.arms)), np.int8)
-            mask[over] = engine.mask(context.available)
             final["final_info"] |= {"action_mask": mask, "_action_mask": _flags(self.num_envs, over)}
             final["_final_obs"], final["_final_info"] = (_flags(self.num_envs, over) for _ in range(2))
             engine.begin(over)
@@ -203,15 +202,14 @@ class MetaSDVectorEnv(VectorEnv[NDArray[np.float32], Ints, NDArray[Any]]):
 
     def _add(self, info: dict[str, Any], result: Result) -> None:
         """Spread results over [N] arrays, each with its mask."""
-        names = list(result.counts)
-        flags = np.zeros((len(names) + 1, self.num_envs), bool)
+        flags = np.zeros((len(COUNTS) + 1, self.num_envs), bool)
         flags[:, result.lane] = True
-        counts = np.zeros((len(names), self.num_envs), np.int64)
-        counts[:, result.lane] = list(result.counts.values())
+        counts = np.zeros((len(COUNTS), self.num_envs), np.int64)
+        counts[:, result.lane] = result.counts
         seconds = np.zeros(self.num_envs)
         seconds[result.lane] = result.seconds
         info["seconds"], info["_seconds"] = seconds, flags[-1]
-        for name, column, flag in zip(names, counts, flags, strict=False):
+        for name, column, flag in zip(COUNTS, counts, flags, strict=False):
             info[name], info[f"_{name}"] = column, flag
 
     def _revealed(self, engine: Engine, dummy: Ints) -> NDArray[Any] | None:
