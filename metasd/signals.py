@@ -13,8 +13,8 @@ SIGNALS = (
     "match_length",  # tokens by which the text's end matches the source the proposal is copied from
     "proposal_length",  # tokens it could propose now, at most its own limit
     "share",  # share of the known occurrences of the matched tokens that continue with the proposed token
-    "latest",  # 1 when the latest occurrence agrees with the proposal, else 0
-    "depth",  # tokens for which the proposal and the latest occurrence agree
+    "latest",  # 1 when the latest occurrence (other than the source, if there are several) agrees, else 0
+    "depth",  # tokens for which the proposal and that occurrence agree
     "in_prompt",  # 1 when the source lies in the prompt, else 0
     "from_table",  # 1 when the first proposed token comes from an offline table, else 0
     "failures",  # times this source has been proposed at a committed position and its first token was wrong

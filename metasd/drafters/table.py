@@ -22,6 +22,9 @@ from metasd.pool import DrafterInfo
 SHIPPED = Path(__file__).parent.parent / "data" / "tables"
 SHIPPED_FOR = "smollm2"
 
+GROWTH_LIMIT = 250_000
+"""Answer tokens after which a growing table stops learning: about 200 MB."""
+
 
 class Step(NamedTuple):
     """One drafted token: its order, and its latest occurrence in the text or None when the table knew it."""
@@ -38,7 +41,7 @@ class TableDrafter(TextDrafterBase):
     Args:
         path: a file made by ``metasd distill``, or the name of a shipped table (code, math, chat for SmolLM2).
             None grows a table from the target's own output: ``begin`` takes the answer just finished into it, so
-            what is proposed depends on the texts decoded before, in their order.
+            what is proposed depends on the texts decoded before, in their order. It stops at ``GROWTH_LIMIT`` tokens.
         name: how the pool calls it; ``table-<name of the file>``, or ``table``.
         draft_length: most tokens it proposes.
 
@@ -55,7 +58,7 @@ class TableDrafter(TextDrafterBase):
         if path is None:
             self._grown: NgramCounts | None = NgramCounts(ORDER)
             self.table = self._grown
-            settings |= {"grows": True, "order": ORDER}
+            settings |= {"grows": True, "grows_to": GROWTH_LIMIT, "order": ORDER}
         else:
             file = resolve(path)
             self._grown = None
@@ -77,10 +80,15 @@ class TableDrafter(TextDrafterBase):
             )
 
     def begin(self, prompt: Sequence[int]) -> None:
-        if self._grown is not None and len(self.index.tokens) > self.prompt_length:
-            first = max(self.prompt_length - ORDER, 0)
-            self._grown.add(self.index.tokens[first:], self.prompt_length - first)
+        if self._grown is not None:
+            self._learn(self._grown)
         super().begin(prompt)
+
+    def _learn(self, counts: NgramCounts) -> None:
+        """Count the answer just finished, up to the limit."""
+        first = max(self.prompt_length - ORDER, 0)
+        room = GROWTH_LIMIT - counts.tokens
+        counts.add(self.index.tokens[first : self.prompt_length + room], self.prompt_length - first)
 
     def find(self) -> Finding | None:
         self._walked: list[Step] = []

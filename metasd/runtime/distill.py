@@ -33,7 +33,7 @@ def distill(
     max_new_tokens: int = 192,
     batch: int = 32,
     raw: bool = False,
-) -> dict[str, Any]:
+) -> list[dict[str, Any]]:
     """Answer ``prompts`` with ``target`` and write OUT/<domain>.safetensors, OUT/all.safetensors, OUT/manifest.json.
 
     Args:
@@ -43,8 +43,8 @@ def distill(
         raw: leave the chat template out.
 
     Progress with the time left goes to stderr. Each table is written as soon as its domain is done, so an
-    interrupted run keeps what it has. Returns the manifest: the configuration and, per table, its file, bytes,
-    entries and what it was counted from.
+    interrupted run keeps what it has. Returns one row a table, as the manifest has them: domain, file, bytes,
+    entries (runs known), answers and their tokens, and how many of the answers ended, hit the limit or looped.
     Raises UsageError for settings below 1, a prompt that does not fit, and a folder with another configuration.
     """
     for key, value in (("tokens_per_domain", tokens_per_domain), ("max_new_tokens", max_new_tokens), ("batch", batch)):
@@ -69,7 +69,8 @@ def distill(
     _write(folder, TOTAL, everything, target, manifest)
     manifest |= {"complete": True, "seconds": round(time.perf_counter() - started, 1)}
     _save(folder, manifest)
-    return manifest
+    tables: list[dict[str, Any]] = manifest["tables"]
+    return tables
 
 
 class _Meter:

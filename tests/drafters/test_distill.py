@@ -9,17 +9,17 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from hypothesis import given  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
+from hypothesis import given
+from hypothesis import strategies as st
 
-from metasd.drafters import TableDrafter  # noqa: E402
-from metasd.drafters.ngrams import NgramTable  # noqa: E402
-from metasd.errors import UsageError  # noqa: E402
-from metasd.prompts import Prompt  # noqa: E402
-from metasd.runtime import answers as module  # noqa: E402
-from metasd.runtime.answers import greedy_answers, loop_period  # noqa: E402
-from metasd.runtime.distill import distill  # noqa: E402
-from metasd.runtime.load import Target  # noqa: E402
+from metasd.drafters import TableDrafter
+from metasd.drafters.ngrams import NgramTable
+from metasd.errors import UsageError
+from metasd.prompts import Prompt
+from metasd.runtime import answers as module
+from metasd.runtime.answers import greedy_answers, loop_period
+from metasd.runtime.distill import distill
+from metasd.runtime.load import Target
 
 VOCABULARY = 61
 
@@ -95,11 +95,12 @@ def test_a_looping_answer_keeps_one_turn(target, monkeypatch):
 
 
 def test_folder(target, tmp_path, capsys):
-    manifest = distill(target, prompts(), tmp_path / "pool", max_new_tokens=20, batch=2)
-    assert json.loads((tmp_path / "pool" / "manifest.json").read_text()) == manifest
+    tables = distill(target, prompts(), tmp_path / "pool", max_new_tokens=20, batch=2)
+    manifest = json.loads((tmp_path / "pool" / "manifest.json").read_text())
     assert manifest["complete"] is True
-    assert [row["domain"] for row in manifest["tables"]] == ["math", "code", "all"]
-    for row in manifest["tables"]:
+    assert manifest["tables"] == tables
+    assert [row["domain"] for row in tables] == ["math", "code", "all"]
+    for row in tables:
         path = tmp_path / "pool" / row["file"]
         assert row["bytes"] == path.stat().st_size
         assert row["answers"] == row["ended"] + row["limit"] + row["looped"] == (6 if row["domain"] == "all" else 3)
@@ -108,14 +109,14 @@ def test_folder(target, tmp_path, capsys):
     own = NgramTable.build(
         [i[-4:] + generated(target, i, 20) for i in sorted(ids, key=lambda i: len(i))], tokenizer="h", vocabulary=99
     )
-    assert len(own) == manifest["tables"][1]["entries"]
+    assert len(own) == tables[1]["entries"]
     assert "distill" in capsys.readouterr().err
-    assert distill(target, prompts(), tmp_path / "pool", max_new_tokens=20, batch=2)["tables"] == manifest["tables"]
+    assert distill(target, prompts(), tmp_path / "pool", max_new_tokens=20, batch=2) == tables
 
 
 def test_enough_is_enough(target, tmp_path):
-    manifest = distill(target, prompts(), tmp_path / "pool", tokens_per_domain=1, max_new_tokens=20, batch=1)
-    assert [row["answers"] for row in manifest["tables"]] == [1, 1, 2]
+    tables = distill(target, prompts(), tmp_path / "pool", tokens_per_domain=1, max_new_tokens=20, batch=1)
+    assert [row["answers"] for row in tables] == [1, 1, 2]
 
 
 def test_refusals(target, tmp_path):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from metasd.drafters import TEXT_DRAFTERS, TableDrafter
+from metasd.drafters import table as module
 from metasd.drafters.ngrams import NgramCounts, NgramTable
 from metasd.errors import UsageError
 from metasd.signals import INDEX
@@ -151,6 +152,19 @@ def test_growing_table_learns_at_begin():
     drafter.begin([8])
     assert drafter.draft(2).tokens == [1, 2]
     assert drafter.info.settings["grows"] is True
+
+
+def test_growing_stops_at_the_limit(monkeypatch):
+    monkeypatch.setattr(module, "GROWTH_LIMIT", 5)
+    drafter = TableDrafter()
+    for answer in ([1, 2, 3], [4, 5, 6], [7, 8, 9]):
+        drafter.begin([0])
+        drafter.extend(answer)
+    drafter.begin([4])
+    assert drafter.draft(8).tokens == [5]  # the fifth token; 6 came too late
+    drafter.begin([7])
+    assert not drafter.look().available
+    assert drafter.table.tokens == 5  # type: ignore[attr-defined]
 
 
 @given(corpora)
