@@ -21,6 +21,7 @@ from metasd import rewards
 from metasd.core import Bools, Context, Floats, Ints, Revealed, Rounds, StopReason
 from metasd.errors import UsageError
 from metasd.noise import Keys, LaneNoise
+from metasd.policies.drawing import row_sum
 from metasd.pool import Pool
 
 
@@ -152,8 +153,8 @@ class Policy(ABC):
         """[B, K] what may be chosen; all arms where none has a proposal, since then every arm is a plain round."""
         if not self.mask:
             return np.ones_like(context.available)
-        none = ~context.available.any(axis=1, keepdims=True)
-        return context.available | none
+        some: Bools = np.asarray(context.available.any(axis=1))
+        return context.available if some.all() else context.available | ~some[:, None]
 
 
 def best(index: Floats, allowed: Bools) -> Ints:
@@ -218,5 +219,4 @@ class IndexPolicy(Policy):
     @property
     def log_t(self) -> Floats:
         """[B, 1] ln of the trials so far, 0 before the second."""
-        total: Floats = self.n.sum(axis=1, keepdims=True)
-        return np.log(np.maximum(total, 1))
+        return np.log(np.maximum(row_sum(self.n), 1))

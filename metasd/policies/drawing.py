@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from metasd.core import Bools, Floats, Ints
+
+
+def row_sum(x: Floats) -> Floats:
+    """[B, 1] sum over the arms of x [B, K], in pool order whatever B is; for few arms far faster than x.sum(axis=1)."""
+    return functools.reduce(np.add, x.T)[:, None]
+
+
+def row_max(x: Floats) -> Floats:
+    """[B, 1] largest entry of each row of x [B, K]; see ``row_sum``."""
+    return functools.reduce(np.maximum, x.T)[:, None]
 
 
 def prefer(wanted: Bools, allowed: Bools) -> Bools:
@@ -28,10 +40,10 @@ def softmax(logits: Floats, allowed: Bools) -> Floats:
     Rows whose allowed arms all have weight 0 (logits of -inf) are uniform over them.
     """
     masked = np.where(allowed, logits, -np.inf)
-    top = masked.max(axis=1, keepdims=True)
+    top = row_max(masked)
     lost = np.isneginf(top)
     if lost.any():
         masked = np.where(lost & allowed, 0.0, masked)
         top = np.where(lost, 0.0, top)
     weights = np.exp(masked - top)
-    return weights / weights.sum(axis=1, keepdims=True)
+    return weights / row_sum(weights)

@@ -12,7 +12,7 @@ import numpy as np
 
 from metasd.core import Bools, Context, Floats, Ints, Rounds
 from metasd.policies.base import Policy, emitted_only, within
-from metasd.policies.drawing import draw, softmax
+from metasd.policies.drawing import draw, row_sum, softmax
 
 
 class Exp3(Policy):
@@ -81,9 +81,9 @@ class Exp3S(Policy):
         self.w[lanes], self.p[lanes] = 1, 1
 
     def choose(self, context: Context, allowed: Bools) -> Ints:
-        mixed = (1 - self._gamma) * self.w / self.w.sum(axis=1, keepdims=True) + self._gamma / self.w.shape[1]
+        mixed = (1 - self._gamma) * self.w / row_sum(self.w) + self._gamma / self.w.shape[1]
         kept = np.where(allowed, mixed, 0.0)
-        self.p[:] = kept / kept.sum(axis=1, keepdims=True)
+        self.p[:] = kept / row_sum(kept)
         return draw(self.p, self.noise.uniform()[:, 0])
 
     def learn(self, rounds: Rounds, reward: Floats) -> None:
@@ -92,5 +92,5 @@ class Exp3S(Policy):
         old = self.w[lane]
         new = old.copy()
         new[np.arange(len(lane)), arm] *= np.exp(self._gamma * reward / (arms * self.p[lane, arm]))
-        new += math.e / self.horizon / arms * old.sum(axis=1, keepdims=True)
-        self.w[lane] = new / new.sum(axis=1, keepdims=True)  # only ratios matter; keeps the weights finite
+        new += math.e / self.horizon / arms * row_sum(old)
+        self.w[lane] = new / row_sum(new)  # only ratios matter; keeps the weights finite

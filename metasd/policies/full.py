@@ -83,6 +83,8 @@ class FullInformation(Policy):
 class HedgeSpec(FullInformation):
     """HedgeSpec: Hedge or NormalHedge on every drafter's expected length (arXiv 2510.20064).
 
+    The paper's g is 1 - TV(p, q) at each position; the agreement with the committed token, used here, has that mean.
+
     weights: "hedge": w ~ exp(-eta_t L), L the summed losses, eta_t = sqrt(8 ln K / t) after t losses (Cesa-Bianchi
         and Lugosi 2006, Theorem 2.3); "normalhedge": w ~ R+ / c exp(R+^2 / (2 c)), R+ the positive part of the regret
         to each arm, c such that the mean of exp(R+^2 / (2 c)) is e, uniform while no regret is positive (Chaudhuri,

@@ -9,6 +9,7 @@ import numpy as np
 
 from metasd.core import Context, Floats, Ints, Rounds
 from metasd.policies.base import TINY, IndexPolicy, emitted_only, within
+from metasd.policies.drawing import row_sum
 
 
 class MetaSDUCB(IndexPolicy):
@@ -117,7 +118,7 @@ class MOSS(IndexPolicy):
         self.horizon = horizon if horizon is None else within("horizon", horizon, 1)
 
     def index(self, context: Context) -> Floats:
-        horizon = self.n.sum(axis=1, keepdims=True) if self.horizon is None else float(self.horizon)
+        horizon = row_sum(self.n) if self.horizon is None else float(self.horizon)
         excess = np.log(np.maximum(horizon / (len(self.pool) * self.n), 1))
         return self.mean + np.sqrt(excess / self.n)
 
