@@ -19,8 +19,8 @@ from metasd.policies import POLICIES, Policy, make
 from metasd.pool import Pool
 from metasd.sim.cells import Cell, Job, fingerprint, merge
 from metasd.sim.comparison import Comparison, Entry, Played, TraceOutcome
-from metasd.sim.oracle import clairvoyant_rounds, fixed_arm_rounds
 from metasd.sim.oracle_seconds import clairvoyant_seconds
+from metasd.sim.replay import yardsticks
 from metasd.sim.workers import Progress, run
 from metasd.traces import Trace, open_trace
 
@@ -133,18 +133,12 @@ def _open(
 
 
 def _yardsticks_of(name: str, trace: Trace, pool: Pool, seeds: int, costs: CostModel | None) -> TraceOutcome:
-    """A trace without policies yet. Luck matters above temperature 0 only; below, one seed says all."""
-    P, S = len(trace), seeds if trace.sampled else 1
-    which: dict[str, Any] = {"prompts": np.tile(np.arange(P), S), "seeds": np.repeat(np.arange(S), P)}
-    outcome = TraceOutcome(
-        name=name,
-        fingerprint=fingerprint(trace),
-        trace=trace,
-        pool=pool,
-        optimum=clairvoyant_rounds(trace, pool, **which).reshape(S, P).mean(axis=0),
-        fixed_rounds=fixed_arm_rounds(trace, pool, **which).reshape(S, P, -1).mean(axis=0),
-    )
+    """A trace without policies yet."""
+    optimum, fixed_rounds = yardsticks(trace, pool, np.arange(seeds))
+    outcome = TraceOutcome(name, fingerprint(trace), trace, pool, optimum, fixed_rounds)
     if costs is not None or trace.costs is not None:
+        P, S = len(trace), seeds if trace.sampled else 1
+        which: dict[str, Any] = {"prompts": np.tile(np.arange(P), S), "seeds": np.repeat(np.arange(S), P)}
         seconds, exact = clairvoyant_seconds(trace, pool, **which, costs=costs)
         outcome.optimum_seconds, outcome.optimum_seconds_exact = seconds.reshape(S, P).mean(axis=0), exact
     return outcome

@@ -51,8 +51,8 @@ class Replay:
 
     def rows(self) -> list[dict[str, Any]]:
         """Result rows by domain and in total; counts are means over seeds."""
-        fixed = fixed_arm_rounds(self.trace, self.pool).min(axis=1)
-        optimum = clairvoyant_rounds(self.trace, self.pool)
+        optimum, arms = yardsticks(self.trace, self.pool, np.unique(self.seed))
+        fixed = arms.min(axis=1)
 
         def make_row(totals: Any, rows: Ints, domain: str) -> dict[str, Any]:
             at = self.prompt[rows]
@@ -67,6 +67,18 @@ class Replay:
 
         domains = [self.trace.domains[p] for p in self.prompt]
         return by_domain(self.ledger, domains, make_row, self.seeds)
+
+
+def yardsticks(trace: Trace, pool: Pool, seeds: Ints) -> tuple[Floats, Floats]:
+    """[P] rounds of the clairvoyant optimum and [P, K] rounds of each arm played throughout, means over ``seeds``.
+
+    Above temperature 0 each seed has the luck that policies meet under it; at 0 one seed says all.
+    """
+    which = seeds if trace.sampled else seeds[:1]
+    P, S = len(trace), len(which)
+    episodes: dict[str, Any] = {"prompts": np.tile(np.arange(P), S), "seeds": np.repeat(which, P)}
+    optimum = clairvoyant_rounds(trace, pool, **episodes).reshape(S, P).mean(axis=0)
+    return optimum, fixed_arm_rounds(trace, pool, **episodes).reshape(S, P, len(pool)).mean(axis=0)
 
 
 def order_of(trace: Trace, seed: int) -> Ints:

@@ -29,13 +29,16 @@ def rows_of(made: dict[str, Any], policy: str, domain: str = "all") -> dict[str,
     return next(r for r in made["results"] if r["policy"] == policy and r["domain"] == domain)
 
 
+@pytest.mark.parametrize("seeds", [1, 3])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_rows_are_those_of_replay(temperature: float) -> None:
+def test_rows_are_those_of_replay(temperature: float, seeds: int) -> None:
     trace = small(temperature=temperature)
-    made = document(compare([trace], ["random", "metasd-ucb"], 1, workers=1))
+    made = document(compare([trace], ["random", "metasd-ucb"], seeds, workers=1))
     for policy in ("random", "metasd-ucb"):
-        for expected in replay(trace, policy, seeds=1).rows():
+        for expected in replay(trace, policy, seeds=seeds).rows():
             found = rows_of(made, policy, expected["domain"])
+            assert found["regret_rounds"] == pytest.approx(expected.pop("regret_rounds"))
+            assert found["oracle_rounds"] == pytest.approx(expected.pop("oracle_rounds"))
             assert {k: found[k] for k in expected} == expected
 
 
