@@ -5,6 +5,7 @@ from __future__ import annotations
 from metasd import specs
 from metasd.errors import UsageError
 from metasd.policies.base import IndexPolicy, Policy
+from metasd.policies.default import Frontier
 from metasd.policies.drifting import GLRUCB, DiscountedUCB, SlidingWindowUCB
 from metasd.policies.explore import EpsilonGreedy, ExploreThenCommit, SequentialHalving
 from metasd.policies.exponential import Exp3, Exp3S, Exp3Spec
@@ -18,6 +19,9 @@ from metasd.policies.thompson import ThompsonBeta, ThompsonGaussian
 from metasd.policies.ucb import KLUCB, MOSS, UCB1, UCBV, MetaSDUCB, UCBSpec, UCBTuned
 
 POLICIES: dict[str, type[Policy]] = {
+    # the policy that wins; docs/default-policy.md
+    "default": Frontier,
+    "frontier": Frontier,
     # rules
     "fixed": Fixed,
     "random": Random,

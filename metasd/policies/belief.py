@@ -1,0 +1,79 @@
+"""What the default policy keeps of a pool, and what it believes before it has seen a round.
+
+Knows the pool and the prior; numpy only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from metasd.core import Bools, Floats, Ints
+from metasd.policies.features import FROM_TABLE, W
+from metasd.policies.prior import Prior
+from metasd.pool import Pool
+
+COLD_FREE, COLD_TABLE, COLD_MODEL = 6.0, 3.0, 3.0
+"""Tokens a round expected, before anything is known, of a copy from the text, of an offline table, of a model."""
+LEVEL_ROUNDS = 10.0
+"""Rounds that the level assumed at first is worth."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What of the pool is needed at every step."""
+
+    free: Bools  # [D]
+    models: Ints  # drafters that are not free
+    model_arm: Bools  # [K] arms of those
+    drafter_of: Ints  # [K]
+    draft_length: Ints  # [K]
+    plain: Bools  # [K]
+    arms_of: tuple[Ints, ...]  # [D] drafting arms of each drafter, by ascending draft length
+    ladder: tuple[tuple[int, int], ...]  # (shorter, longer) neighbours among the arms of one drafter
+
+    @classmethod
+    def of(cls, pool: Pool) -> Layout:
+        count = max(len(pool.drafters), 1)
+        free = pool.free if len(pool.drafters) else np.ones(1, bool)
+        own = [np.flatnonzero(~pool.plain & (pool.drafter_of == d)) for d in range(count)]
+        arms = tuple(a[np.argsort(pool.draft_length[a], kind="stable")] for a in own)
+        ladder = tuple((int(s), int(t)) for a in arms for s, t in pairwise(a))
+        model_arm = ~free[pool.drafter_of] & ~pool.plain
+        return cls(free, np.flatnonzero(~free), model_arm, pool.drafter_of, pool.draft_length, pool.plain, arms, ladder)
+
+
+def geometric(rate: Floats | float, length: Ints | int) -> Floats:
+    """Mean accepted of ``length`` draft tokens if each is accepted with chance ``rate`` < 1: r (1 - r^g) / (1 - r)."""
+    return np.asarray(rate * (1.0 - rate**length) / (1.0 - rate))
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where every lane begins: regressions moments [D, W, W], b [K, W], and level [D], tokens a round of a drafter."""
+
+    moments: Floats
+    b: Floats
+    level: Floats
+
+
+def cold_start(layout: Layout) -> Start:
+    """One row's worth of belief in the constants above, cut geometrically to each arm's draft length."""
+    expected = np.where(layout.free, COLD_FREE, COLD_MODEL)
+    rate = (expected - 1.0) / expected
+    mean = 1.0 + geometric(rate[layout.drafter_of], layout.draft_length)
+    b = np.zeros((len(mean), W))
+    b[:, 0] = mean
+    b[:, FROM_TABLE] = np.where(layout.free[layout.drafter_of], np.minimum(COLD_TABLE - mean, 0.0), 0.0)
+    moments = np.repeat(np.eye(W)[None], len(layout.free), axis=0)
+    return Start(moments, b, expected)
+
+
+def warm_start(layout: Layout, prior: Prior, rows: float, cold: Start) -> Start:
+    """``cold`` with the prior's beliefs, worth ``rows`` rows, for the drafters it knows."""
+    moments = np.where(prior.known[:, None, None], rows * prior.moments, cold.moments)
+    b = np.einsum("kvw,kw->kv", moments[layout.drafter_of], prior.theta)
+    known = prior.known[layout.drafter_of] & ~layout.plain
+    return Start(moments, np.where(known[:, None], b, cold.b), np.where(prior.known, prior.level, cold.level))

@@ -1,0 +1,255 @@
+"""The default policy: a masked contextual index that learns free drafters from counterfactuals let through by the
+frontier, model drafters from their own rounds, and both from an offline prior where one is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from metasd.core import Bools, Context, Floats, Ints, Revealed, Rounds, StopReason
+from metasd.errors import UsageError
+from metasd.policies import rollout
+from metasd.policies.base import Policy, best
+from metasd.policies.belief import LEVEL_ROUNDS, Layout, cold_start, geometric, warm_start
+from metasd.policies.features import W, features, pace_of
+from metasd.policies.prior import Prior, lay_out
+from metasd.policies.rollout import Counterfactuals
+from metasd.pool import Pool
+from metasd.signals import INDEX
+
+PROPOSAL = INDEX["proposal_length"]
+
+FREE_WEIGHT = 1 / 3  # of one counterfactual start: neighbouring starts say nearly the same
+TEXT_CAP = 100.0  # rows after which those of one text count less and less: a runaway loop must not own the model
+PATIENCE = 1 / 32  # solve again once the new rows weigh this share of all
+TIE = 1e-9
+
+
+class Frontier(Policy):
+    """Index of arm k: x.theta_k + alpha sqrt(x^T A^-1 x) [model drafters only] + prior's corrections - rho cost_k.
+
+    x: clipped signals (``metasd.policies.features``); theta_k = A^-1 b_k, a Bayesian linear regression of the tokens a
+    round emits. Free drafters learn from every start whose outcome the frontier has resolved, so they need no
+    exploration; model drafters from their own rounds (LinUCB; Li et al. 2010, arXiv 1003.0146). One page explains it:
+    ``docs/default-policy.md``.
+
+    Args:
+        objective: ``rounds`` (tokens per round, rho = 0) or ``time`` (tokens per second: rho is the running rate).
+        alpha: width of the confidence bound of model drafters, in tokens.
+        n0: rows that an offline prior is worth against what is seen online.
+        reward: only ``tokens``; the index is in emitted tokens.
+    """
+
+    feedback: ClassVar[Literal["bandit", "full"]] = "full"
+    scope: ClassVar[Literal["free", "all"]] = "free"
+    reads: ClassVar[frozenset[str]] = frozenset({"signals", "tail", "proposal"})
+    default_reset: ClassVar[Literal["prompt", "never"]] = "never"
+
+    def __init__(
+        self,
+        objective: str = "rounds",
+        alpha: float = 1.0,
+        n0: float = 100.0,
+        reward: str = "tokens",
+        mask: bool = True,
+    ) -> None:
+        super().__init__(reward, mask)
+        if objective not in ("rounds", "time"):
+            raise UsageError(f"objective {objective!r} is unknown; use rounds or time")
+        if reward != "tokens":
+            raise UsageError(f"this policy counts emitted tokens, reward {reward!r} does not fit; use reward=tokens")
+        if alpha < 0 or n0 <= 0:
+            raise UsageError(f"alpha {alpha} must be >= 0 and n0 {n0} > 0")
+        self.objective, self.alpha, self.n0 = objective, alpha, n0
+        self.prior = "none"
+        self._data: Mapping[str, Any] | None = None
+
+    def set_prior(self, prior: Mapping[str, Any]) -> None:
+        """Start from what ``metasd fit`` learned; it is checked against the pool by ``bind``."""
+        self._data = prior
+
+    @classmethod
+    def fit(cls, data: Counterfactuals) -> dict[str, Any]:
+        """The prior that full counterfactuals of training texts teach (``metasd.policies.rollout``)."""
+        return rollout.fit(data)
+
+    def wants(self, overlap: bool) -> dict[str, Any]:
+        """As ``Policy.wants``; the expected cost of arms too when time is the objective."""
+        cost = {"cost"} if self.objective == "time" else set()
+        return super().wants(overlap) | {"reads": self.reads | cost}
+
+    def bind(self, pool: Pool, lanes: int, *, reset: str | None = None, overlap: bool = True) -> None:
+        """As ``Policy.bind``. Raises UsageError when the prior is of other drafters than the pool's."""
+        self._layout = Layout.of(pool)
+        self._prior: Prior | None = None if self._data is None else lay_out(self._data, pool)
+        self.prior = "none" if self._prior is None else self._prior.name
+        super().bind(pool, lanes, reset=reset, overlap=overlap)
+
+    # -- state --------------------------------------------------------------------------------------------------
+
+    def allocate(self, lanes: int, arms: int) -> None:
+        drafters = len(self._layout.free)
+        self.A = np.zeros((lanes, drafters, W, W))  # second moments of the rows of each drafter
+        self.P = np.zeros((lanes, drafters, W, W))  # their inverse when last solved
+        self.b = np.zeros((lanes, arms, W))
+        self.theta = np.zeros((lanes, arms, W))
+        self.mass = np.zeros((2, lanes, drafters))  # weight of the rows solved for, and of those since
+        self.text_rows = np.zeros((lanes, drafters))  # rows of the present text
+        self.own = np.zeros((2, lanes, drafters))  # rounds and tokens of model drafters in the present text
+        self.level = np.zeros((2, lanes, drafters))  # the same over all texts
+        self.draws = np.zeros((2, lanes, drafters))  # draft tokens accepted and rejected
+        self.rate = np.zeros((2, lanes))  # tokens emitted and seconds spent
+        self.seen = np.zeros((lanes, drafters, W))  # features at the last choice
+        self.asked = np.zeros((lanes, arms))  # cost of each arm at the last choice
+        self._start = cold_start(self._layout)
+        if self._prior is not None:
+            self._start = warm_start(self._layout, self._prior, self.n0, self._start)
+
+    def clear(self, lanes: Ints) -> None:
+        moments, b, level = self._start.moments, self._start.b, self._start.level
+        self.A[lanes], self.b[lanes] = moments, b
+        inverse = np.linalg.inv(moments)
+        self.P[lanes] = inverse
+        self.theta[lanes] = np.einsum("kwv,kv->kw", inverse[self._layout.drafter_of], b)
+        self.level[0][lanes], self.level[1][lanes] = LEVEL_ROUNDS, LEVEL_ROUNDS * level
+        self.draws[0][lanes], self.draws[1][lanes] = 2.0, 1.0
+        self.mass[:, lanes], self.own[:, lanes], self.rate[:, lanes] = 0.0, 0.0, 0.0
+        self.text_rows[lanes], self.seen[lanes], self.asked[lanes] = 0.0, 0.0, 0.0
+
+    def begin(self, lanes: Ints, keys: Any) -> None:
+        super().begin(lanes, keys)
+        self.own[:, lanes] = 0.0
+        self.text_rows[lanes] = 0.0
+
+    # -- choosing -----------------------------------------------------------------------------------------------
+
+    def choose(self, context: Context, allowed: Bools) -> Ints:
+        layout = self._layout
+        assert context.signals is not None, "this policy reads signals"
+        pace = pace_of(self.own[0], self.own[1], self.level[1] / self.level[0])
+        self.seen[...] = features(np.asarray(context.signals, np.float64), layout.free, pace)
+        value = self._value(context)
+        value = np.where(layout.plain, 1.0, np.minimum(value, context.remaining[:, None]))
+        if layout.ladder:
+            value = self._level_ladder(value, context.signals)
+        if self.objective == "time":
+            value = value - self._rho(context, value) * self.asked
+        return best(value - TIE * layout.draft_length, allowed)
+
+    def _value(self, context: Context) -> Floats:
+        """[B, K] expected tokens of a round, with the prior's corrections and the model drafters' bonus."""
+        layout, prior = self._layout, self._prior
+        x = self.seen[:, layout.drafter_of]
+        value = np.einsum("bkw,bkw->bk", self.theta, x)
+        if prior is not None:
+            value = value + prior.offsets(context, layout.free)
+        if self.alpha and len(layout.models):
+            m = self.seen[:, layout.models]
+            spread = np.einsum("bdw,bdw->bd", (m[:, :, None, :] @ self.P[:, layout.models])[:, :, 0], m)
+            bonus = np.zeros(self.mass.shape[1:])
+            bonus[:, layout.models] = self.alpha * np.sqrt(np.maximum(spread, 0.0))
+            value = value + bonus[:, layout.drafter_of]
+        return value
+
+    def _level_ladder(self, value: Floats, signals: Floats) -> Floats:
+        """A longer draft of the same drafter never yields less, and the same where the proposal ends before."""
+        offered = signals[:, :, PROPOSAL]
+        value = value.copy()
+        for short, long in self._layout.ladder:
+            n = offered[:, self._layout.drafter_of[short]]
+            value[:, long] = np.maximum(value[:, long], value[:, short])
+            same = n <= self._layout.draft_length[short]  # False for NaN: nothing is known of the proposal
+            value[same, long] = value[same, short]
+        return value
+
+    def _rho(self, context: Context, value: Floats) -> Floats:
+        """[B, 1] running tokens a second (the ratio's own value, Dinkelbach 1967); before any round, the best hoped."""
+        if context.cost is None or np.isnan(context.cost).any():
+            raise UsageError(
+                "objective=time needs the cost of every arm, which is not known here; use objective=rounds"
+            )
+        self.asked[...] = context.cost
+        tokens, seconds = self.rate
+        hoped = (value / self.asked).max(axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(seconds > 0, tokens / seconds, hoped)[:, None]
+
+    # -- learning -----------------------------------------------------------------------------------------------
+
+    def update(self, rounds: Rounds) -> None:
+        if self.objective == "time":
+            spent = self.asked[rounds.lane, rounds.arm] if rounds.seconds is None else rounds.seconds
+            self.rate[0, rounds.lane] += rounds.emitted
+            self.rate[1, rounds.lane] += spent
+        super().update(rounds)
+
+    def learn(self, rounds: Rounds, reward: Floats) -> None:
+        """Model drafters: every round of their own that the drafter, not the text's end, brought to an end."""
+        cut = (rounds.stop == StopReason.TEXT_ENDED) | (rounds.stop == StopReason.BUDGET_ENDED)
+        used = rounds.take(self._layout.model_arm[rounds.arm] & ~cut)
+        for d in np.unique(self._layout.drafter_of[used.arm]) if len(used) else ():
+            self._learn_model(int(d), used.take(self._layout.drafter_of[used.arm] == d))
+
+    def _learn_model(self, d: int, rounds: Rounds) -> None:
+        lane, x = rounds.lane, self.seen[rounds.lane, d]
+        rejected = rounds.stop == StopReason.REJECTED
+        self.draws[0, lane, d] += rounds.accepted
+        self.draws[1, lane, d] += rejected
+        for sums in (self.own, self.level):
+            sums[0, lane, d] += 1.0
+            sums[1, lane, d] += rounds.accepted + 1.0
+        w = np.minimum(1.0, TEXT_CAP / (1.0 + self.text_rows[lane, d]))
+        self.text_rows[lane, d] += 1.0
+        arms = self._layout.arms_of[d]
+        y = self._yields(rounds, self._layout.draft_length[arms], self.draws[:, lane, d])
+        wx = w[:, None] * x
+        self.A[lane, d] += wx[:, :, None] * x[:, None, :]
+        self.b[lane[:, None], arms[None, :]] += y[:, :, None] * wx[:, None, :]
+        self._solve(lane, d, w)
+
+    def _yields(self, rounds: Rounds, lengths: Ints, draws: Floats) -> Floats:
+        """[n, arms] tokens the round would have emitted at each draft length of the drafter.
+
+        Exact up to the length played, and beyond it unless all of the draft was accepted; then what a longer draft
+        would have added is unknown, and its mean at the drafter's running acceptance rate stands in.
+        """
+        known = np.minimum(rounds.accepted[:, None], lengths) + 1.0
+        beyond = np.maximum(lengths - rounds.drafted[:, None], 0)
+        full = (rounds.stop == StopReason.DRAFT_LIMIT)[:, None] & (beyond > 0)
+        rate = np.minimum(draws[0] / (draws[0] + draws[1]), 0.99)[:, None]
+        return np.where(full, known + geometric(rate, beyond), known)
+
+    def observe(self, revealed: Revealed) -> None:
+        """Free drafters: every start whose length is resolved. Censored rows are bounds, not lengths: never used."""
+        used = self._layout.free[revealed.drafter] & (revealed.proposed > 0) & ~revealed.censored & ~revealed.ended
+        for d in np.unique(revealed.drafter[used]):
+            self._learn_free(int(d), revealed, np.flatnonzero(used & (revealed.drafter == d)))
+
+    def _learn_free(self, d: int, revealed: Revealed, rows: Ints) -> None:
+        rows = rows[np.argsort(revealed.start_lane[rows], kind="stable")]
+        lane, first, count = np.unique(revealed.start_lane[rows], return_index=True, return_counts=True)
+        signals = np.asarray(revealed.signals[rows], np.float64)
+        x = features(signals, self._layout.free, np.zeros(signals.shape[:2]))[:, d]
+        arms = self._layout.arms_of[d]
+        y = np.minimum(revealed.accepted[rows, None], self._layout.draft_length[arms]) + 1.0
+        w = FREE_WEIGHT * np.minimum(1.0, TEXT_CAP / (1.0 + self.text_rows[lane, d]))
+        self.text_rows[lane, d] += FREE_WEIGHT * count
+        wx = np.repeat(w, count)[:, None] * x
+        self.A[lane, d] += np.add.reduceat(wx[:, :, None] * x[:, None, :], first)
+        self.b[lane[:, None], arms[None, :]] += np.add.reduceat(y[:, :, None] * wx[:, None, :], first)
+        self._solve(lane, d, w * count)
+
+    def _solve(self, lane: Ints, d: int, weight: Floats) -> None:
+        """Note the ``weight`` [n] of new rows of drafter ``d``; solve again on lanes where enough came together."""
+        self.mass[1, lane, d] += weight
+        due = lane[self.mass[1, lane, d] >= PATIENCE * self.mass[0, lane, d]]
+        if not len(due):
+            return
+        inverse = np.linalg.inv(self.A[due, d])
+        arms = self._layout.arms_of[d]
+        self.P[due, d] = inverse
+        self.theta[due[:, None], arms[None, :]] = self.b[due[:, None], arms[None, :]] @ inverse
+        self.mass[0, due, d] += self.mass[1, due, d]
+        self.mass[1, due, d] = 0.0

@@ -1,0 +1,103 @@
+"""From signals to the clipped vectors that the default policy's linear indices read.
+
+Knows signals only: no pool, no counts, no tokens. Everything is clipped, because an unclipped linear fit is wrecked
+by one text that runs away into a loop of thousands of tokens.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from metasd.core import Bools, Floats
+from metasd.signals import INDEX
+
+STEPS = np.array([2, 3, 4, 5, 6, 7, 8, 10, 13, 17, 25, 49], np.float64)
+"""Match lengths at which a coefficient begins: a staircase, so that scarce long matches borrow from shorter ones."""
+
+_SCALED = {
+    "share": 1.0,
+    "latest": 1.0,
+    "depth": 20.0,
+    "proposal_length": 20.0,
+    "failures": 3.0,
+    "run": 20.0,
+    "hit_fast": 1.0,
+    "hit_slow": 1.0,
+    "in_prompt": 1.0,
+    "from_table": 1.0,
+}
+_COLUMNS = np.array([INDEX[name] for name in _SCALED])
+_SCALES = np.array(list(_SCALED.values()))
+_MATCH = INDEX["match_length"]
+_REACH = 8.0
+PACE_ROUNDS, PACE_SCALE = 8.0, 4.0  # shrinkage of a text's own pace, in rounds, and the tokens that make it 1
+
+NAMES = ("one", *(f"match>={int(s)}" for s in STEPS), *_SCALED, "beside", "pace")
+"""Names of the W columns. ``beside``: for a free drafter, by how much another one's match is longer (-1..1); for a
+model drafter, 1 where no free drafter has anything to say. ``pace``: how much more than expected the model drafter
+yielded in this text so far (-1..1); 0 for free drafters."""
+
+W = len(NAMES)
+BESIDE, PACE = W - 2, W - 1
+FROM_TABLE = NAMES.index("from_table")
+
+
+def own_features(signals: Floats) -> Floats:
+    """[..., W] features of signals [..., F]; unknown (NaN) entries count as 0, ``beside`` and ``pace`` are 0."""
+    known = np.nan_to_num(signals, nan=0.0, posinf=0.0, neginf=0.0)
+    x = np.zeros((*signals.shape[:-1], W))
+    x[..., 0] = 1.0
+    x[..., 1 : 1 + len(STEPS)] = known[..., _MATCH, None] >= STEPS
+    x[..., 1 + len(STEPS) : BESIDE] = np.minimum(np.maximum(known[..., _COLUMNS] / _SCALES, 0.0), 1.0)
+    return x
+
+
+def speaker(signals: Floats, free: Bools) -> tuple[Floats, Floats]:
+    """Which free drafter speaks for the text: the one with the longest match, first in pool order.
+
+    Args: signals [n, D, F], free [D]. Returns ([n] its index, [n, D] match lengths, -1 where there is nothing said).
+    """
+    match = signals[:, :, _MATCH]
+    match = np.where(np.isnan(match) | ~free, -1.0, match)
+    return np.argmax(match, axis=1), match
+
+
+def features(signals: Floats, free: Bools, pace: Floats) -> Floats:
+    """[n, D, W] what each drafter's index looks at.
+
+    A free drafter sees its own signals. A model drafter, which has none, sees those of the free drafter that speaks
+    for the text: they say how well the text can be copied, thus what it would have to beat.
+
+    Args: signals [n, D, F], free [D], pace [n, D].
+    """
+    best, match = speaker(signals, free)
+    x = own_features(signals)
+    rows = np.arange(len(signals))
+    silent = match[rows, best] < 0
+    shared = x[rows, best]
+    shared[silent, 1:] = 0.0
+    shared[silent, BESIDE] = 1.0
+    model = np.flatnonzero(~free)
+    if len(model):
+        x[:, model] = shared[:, None, :]
+        x[:, model, PACE] = pace[:, model]
+    if free.sum() > 1:
+        _compare(x, match, free)
+    return x
+
+
+def _compare(x: Floats, match: Floats, free: Bools) -> None:
+    """Fill ``beside`` of the free drafters: the longest match among the others, minus their own."""
+    for d in np.flatnonzero(free):
+        others = free.copy()
+        others[d] = False
+        longest = np.maximum(match[:, others].max(axis=1), 0.0)
+        x[:, d, BESIDE] = np.clip((longest - match[:, d]) / _REACH, -1.0, 1.0)
+
+
+def pace_of(rounds: Floats, tokens: Floats, level: Floats) -> Floats:
+    """By how much a drafter's mean yield in this text differs from its level, shrunk, in -1..1.
+
+    Args: its rounds and the tokens they emitted in this text, its mean tokens a round over all (any one shape).
+    """
+    return np.clip((tokens - level * rounds) / (rounds + PACE_ROUNDS) / PACE_SCALE, -1.0, 1.0)

@@ -1,0 +1,104 @@
+"""From a trace to a policy's prior: what ``metasd fit`` does.
+
+Knows traces and which policies can be fitted; the learning itself is the policy's (``metasd.policies.rollout``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metasd import specs
+from metasd.core import Ints
+from metasd.errors import UsageError
+from metasd.noise import key, uniform_at
+from metasd.policies import POLICIES
+from metasd.policies.rollout import Counterfactuals
+from metasd.signals import F
+from metasd.traces.trace import Trace
+
+LENGTHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 32)
+"""Draft lengths that a prior is fitted at, beside the longest recorded one of each drafter."""
+
+
+def fit(trace: Trace, policy_name: str) -> dict[str, Any]:
+    """The prior that ``policy_name`` learns from ``trace``, JSON-serialisable, for ``Policy.set_prior``.
+
+    Raises UsageError for an unknown policy, one that learns nothing offline, or a trace without counterfactuals.
+    """
+    name, _ = specs.parse(policy_name)
+    if name not in POLICIES:
+        raise UsageError(f"unknown policy {name!r}; choose one of {', '.join(POLICIES)}")
+    learn = getattr(POLICIES[name], "fit", None)
+    if learn is None:
+        able = ", ".join(n for n, p in POLICIES.items() if hasattr(p, "fit"))
+        raise UsageError(f"policy {name!r} learns no prior; metasd fit can train {able}")
+    prior: dict[str, Any] = learn(counterfactuals(trace))
+    target = trace.manifest.get("target")
+    return prior if target is None else prior | {"target": target}
+
+
+def counterfactuals(trace: Trace) -> Counterfactuals:
+    """The arrays of ``trace`` that learning needs. Raises UsageError for an inexact or an empty trace."""
+    if not trace.exact:
+        raise UsageError("this trace holds visited positions only, no counterfactuals; fit from a recorded trace")
+    if not len(trace) or not len(trace.drafters) or not trace.offsets[-1]:
+        raise UsageError("this trace holds no rounds to learn from; record some texts first")
+    shape = trace.proposed.shape
+    signals = np.full((*shape, F), np.nan, np.float32) if trace.signals is None else trace.signals
+    return Counterfactuals(
+        drafters=trace.drafters,
+        draft_lengths=[[*(n for n in LENGTHS if n < g), int(g)] for g in trace.draft_lengths],
+        offsets=np.asarray(trace.offsets, np.int64),
+        proposed=np.asarray(trace.proposed, np.int64),
+        accepted=accepted_lengths(trace),
+        signals=np.asarray(signals, np.float32),
+        tail=_tails(trace),
+        proposal=_first_tokens(trace),
+    )
+
+
+def accepted_lengths(trace: Trace) -> Ints:
+    """[N, D] accepted lengths; above temperature 0 one draw of them, the same for the same trace."""
+    if trace.accept is None:
+        return np.asarray(trace.accepted, np.int64)
+    N, D, G = trace.accept.shape
+    drawn = np.zeros((N, D), np.int64)
+    for d in range(D):
+        counter = np.arange(N * G, dtype=np.uint64).reshape(N, G)
+        bits = uniform_at(np.array(key(0, "fit", d)), counter) < np.asarray(trace.accept[:, d], np.float64)
+        within = bits & (np.arange(G) < np.asarray(trace.proposed[:, d])[:, None])
+        drawn[:, d] = np.cumprod(within, axis=1).sum(axis=1)
+    return drawn
+
+
+def _tails(trace: Trace) -> Ints:
+    """[N, 2] the last two tokens before each start, newest last, prompts included; -1 where there is none."""
+    tail = np.full((int(trace.offsets[-1]), 2), -1, np.int64)
+    ends = np.cumsum(trace.prompt_lengths)
+    for p, (begin, end) in enumerate(zip(trace.offsets[:-1], trace.offsets[1:], strict=True)):
+        before = _prompt_end(trace, int(ends[p]), int(trace.prompt_lengths[p]))
+        text = np.concatenate([before, np.asarray(trace.tokens[begin:end], np.int64)])
+        tail[begin:end, 0], tail[begin:end, 1] = text[: end - begin], text[1 : end - begin + 1]
+    return tail
+
+
+def _prompt_end(trace: Trace, end: int, length: int) -> Ints:
+    before = np.full(2, -1, np.int64)
+    n = min(2, length)
+    if n and trace.prompt_tokens is not None:
+        before[2 - n :] = trace.prompt_tokens[end - n : end]
+    return before
+
+
+def _first_tokens(trace: Trace) -> Ints:
+    """[N, D] the first token each free drafter proposes at each start; -1 where it has none or it was not kept."""
+    shape = trace.proposed.shape
+    first = np.full(shape, -1, np.int64)
+    if trace.draft_tokens is None:
+        return first
+    free: NDArray[np.bool_] = np.array([d.free for d in trace.drafters])
+    offered = np.asarray(trace.proposed) > 0
+    return np.where(offered & free, np.asarray(trace.draft_tokens[:, :, 0], np.int64), first)
