@@ -1,4 +1,5 @@
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,8 @@ import pytest
 
 from metasd.costs import CostModel
 from metasd.errors import UsageError
+from metasd.policies import POLICIES
+from metasd.policies.rules import Fixed
 from metasd.sim import cells
 from metasd.sim.cells import Cell, play
 from metasd.sim.compare import compare, default_policies
@@ -193,3 +196,21 @@ def test_without_policies_everything_that_can_run_does() -> None:
 def test_a_prior_that_nobody_takes_is_refused() -> None:
     with pytest.raises(UsageError, match="none of the policies random takes a prior"):
         compare([small()], ["random"], 1, workers=1, prior={"a": 1})
+
+
+class Told(Fixed):
+    """Plays the arm that its prior names."""
+
+    def __init__(self) -> None:
+        super().__init__("arm0")
+
+    def set_prior(self, prior: Mapping[str, Any]) -> None:
+        self.arm = prior["arm"]
+
+
+def test_a_policy_that_takes_a_prior_plays_with_and_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(POLICIES, "told", Told)
+    made = document(compare([small()], ["told", "random"], 1, workers=1, prior={"arm": "arm2"}))
+    assert made["config"]["policies"] == ["told +prior", "told", "random"]
+    assert rows_of(made, "told +prior")["arms"]["arm2@4"] == rows_of(made, "told +prior")["rounds"]
+    assert rows_of(made, "told")["arms"]["arm0@4"] == rows_of(made, "told")["rounds"]
