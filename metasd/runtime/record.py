@@ -48,7 +48,7 @@ def record(
     resume: bool = False,
     progress: bool | None = None,
 ) -> dict[str, Any]:
-    """Record ``texts`` (ids, domains and prompt tokens) into the trace folder ``out`` and return a summary (see ``_summary``).
+    """Record ``texts`` (id, domain, prompt tokens) into the trace folder ``out``; returns a summary (see ``_summary``).
 
     Above temperature 0 the text is sampled; acceptance is then min(1, q/p) of the text's token, and a model drafter's
     chain is the one a rejection at its first token leads to (manifest: ``chains`` "rejected"): a round of it from t

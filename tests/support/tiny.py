@@ -1,0 +1,60 @@
+"""Tiny random language models, made without any hub: a target, a drafter near it, a tokenizer, a folder of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+VOCABULARY = 24
+EOS = 1
+
+
+def tokenizer(words: int = VOCABULARY) -> PreTrainedTokenizerFast:
+    """One token a word: ``w2``, ``w3``, ..."""
+    vocabulary = {"<unk>": 0, "<eos>": EOS} | {f"w{i}": i for i in range(2, words)}
+    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>", eos_token="<eos>")
+
+
+def llama(seed: int = 2, layers: int = 4, dtype: torch.dtype = torch.float64, **settings: Any) -> LlamaForCausalLM:
+    """A random Llama with weights large enough that its texts do not loop at once."""
+    config = LlamaConfig(
+        **{
+            "vocab_size": VOCABULARY,
+            "hidden_size": 16,
+            "intermediate_size": 24,
+            "num_hidden_layers": layers,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "max_position_embeddings": 160,
+            "initializer_range": 0.3,
+            "eos_token_id": EOS,
+            "bos_token_id": None,
+            "pad_token_id": 0,
+        }
+        | settings
+    )
+    torch.manual_seed(seed)
+    return LlamaForCausalLM(config).to(dtype).eval().requires_grad_(False)
+
+
+def near(model: LlamaForCausalLM, noise: float = 0.08, seed: int = 5) -> LlamaForCausalLM:
+    """A model that agrees with ``model`` often, not always."""
+    twin = llama(seed, model.config.num_hidden_layers, model.dtype, vocab_size=model.config.vocab_size)
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for mine, its in zip(twin.parameters(), model.parameters(), strict=True):
+            mine.copy_(its + noise * its.std() * torch.randn_like(its))
+    return twin
+
+
+def save(model: LlamaForCausalLM, words: PreTrainedTokenizerFast, folder: Path) -> Path:
+    """A folder that ``--target`` can name."""
+    model.save_pretrained(folder)
+    words.save_pretrained(folder)
+    return folder
