@@ -6,14 +6,19 @@ import numpy as np
 
 from metasd.core import Bools, Context, Floats, Ints, Rounds
 from metasd.policies.base import TINY, IndexPolicy, within
-from metasd.policies.ucb import bernoulli_kl
+
+
+def entropy(p: Floats) -> Floats:
+    """Entropy of Bernoulli(p) in nats, elementwise; p is first clipped to [1e-15, 1 - 1e-15]."""
+    p = np.clip(p, 1e-15, 1 - 1e-15)
+    return -p * np.log(p) - (1 - p) * np.log(1 - p)
 
 
 class DiscountedUCB(IndexPolicy):
     """Discounted UCB: mean and counts weigh a round that lies s rounds back by gamma^s.
 
     index = X / N + beta sqrt(2 ln(sum of N) / N), N and X the discounted counts and rewards (Garivier and Moulines
-    2011, section 2.1, with B sqrt(xi) written as beta / sqrt(2)).
+    2011, with B sqrt(xi) written as beta / sqrt(2)).
     """
 
     def __init__(self, gamma: float = 0.98, beta: float = 0.05, reward: str = "auto", mask: bool = True) -> None:
@@ -33,7 +38,7 @@ class SlidingWindowUCB(IndexPolicy):
     """Sliding-window UCB: mean and counts over the last ``window`` rounds of the lane.
 
     index = mean + beta sqrt(2 ln(min(t, window)) / n), n the arm's rounds inside the window (Garivier and Moulines
-    2011, section 2.2). An arm that has left the window is tried again.
+    2011). An arm that has left the window is tried again.
     """
 
     def __init__(self, window: int = 50, beta: float = 0.05, reward: str = "auto", mask: bool = True) -> None:
@@ -82,7 +87,7 @@ class GLRUCB(IndexPolicy):
         beta: float = 0.05,
         delta: float = 0.5,
         explore: float = 0.05,
-        memory: int = 100,
+        memory: int = 64,
         reward: str = "auto",
         mask: bool = True,
     ) -> None:
@@ -110,7 +115,8 @@ class GLRUCB(IndexPolicy):
         played = rounds.lane, rounds.arm
         old = self.history[played]
         self.history[played] = np.concatenate([old[:, 1:], reward[:, None]], axis=1)
-        self.clear(rounds.lane[self.changed(*played)])
+        parts = [slice(i, i + 256) for i in range(0, len(rounds), 256)]  # temporaries that stay in cache
+        self.clear(rounds.lane[np.concatenate([self.changed(rounds.lane[p], rounds.arm[p]) for p in parts])])
 
     def changed(self, lane: Ints, arm: Ints) -> Bools:
         """[n] whether the kept rewards of ``arm`` on ``lane`` show a change."""
@@ -118,9 +124,8 @@ class GLRUCB(IndexPolicy):
         sums = np.cumsum(self.history[lane, arm][:, ::-1], axis=1)  # over the newest 1, 2, .. rewards
         new = np.arange(1, self.memory)[None, :]
         total = np.take_along_axis(sums, kept.astype(np.int64) - 1, axis=1)
-        mean = np.clip(total / kept, 0.0, 1.0)
-        before = np.clip((total - sums[:, :-1]) / np.maximum(kept - new, 1), 0.0, 1.0)
-        after = np.clip(sums[:, :-1] / new, 0.0, 1.0)
-        ratio = (kept - new) * bernoulli_kl(before, mean) + new * bernoulli_kl(after, mean)
+        mean, after = total / kept, sums[:, :-1] / new
+        before = (total - sums[:, :-1]) / np.maximum(kept - new, 1)
+        ratio = kept * entropy(mean) - (kept - new) * entropy(before) - new * entropy(after)  # the two kl terms
         strongest = np.where(new < kept, ratio, 0.0).max(axis=1)
         return strongest > np.log(3 * kept[:, 0] ** 1.5 / self.delta)

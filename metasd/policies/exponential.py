@@ -47,7 +47,7 @@ class Exp3(Policy):
 
 
 class Exp3Spec(Exp3):
-    """EXP3Spec of BanditSpec: loss (L + 1 - Y) / L, Y tokens emitted, L the longest draft (arXiv 2505.15141, Alg. 3).
+    """EXP3Spec of BanditSpec: loss (L + 1 - Y) / L, Y tokens emitted, L the longest draft (arXiv 2505.15141).
 
     p ~ exp(-eta_t * sum of losses / p) with eta_t = sqrt(ln K / (t K)).
     """
@@ -64,7 +64,7 @@ class Exp3S(Policy):
     """EXP3.S: EXP3 with weights that share, for a best arm that changes ``changes`` times within ``horizon`` rounds.
 
     p = (1 - gamma) w / W + gamma / K;  w_i <- w_i exp(gamma x_i / K) + e alpha / K * W, x the reward over p.
-    Auer et al. 2002, section 8; alpha = 1 / T, gamma = sqrt(K (S ln(K T) + e) / ((e - 1) T)), at most 1 (Cor. 8.2).
+    Auer et al. 2002, section 8; alpha = 1 / T, gamma = sqrt(K (S ln(K T) + e) / ((e - 1) T)), at most 1.
     """
 
     def __init__(self, horizon: int = 256, changes: int = 2, reward: str = "auto", mask: bool = True) -> None:

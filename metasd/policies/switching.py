@@ -55,9 +55,10 @@ class UCB2(IndexPolicy):
 
 
 class TsallisSwitch(Policy):
-    """Tsallis-INF in growing blocks, for a price on every switch (Rouyer, Seldin, Cesa-Bianchi 2021).
+    """Tsallis-INF in growing blocks, for a price on every switch.
 
-    Block m lasts max(ceil(a_m), 1) rounds, a_m = 3/2 price sqrt(m / K), with one arm drawn from
+    After Rouyer, Seldin, Cesa-Bianchi 2021 (block lengths and rates of their order; the constants are this project's):
+    block m lasts max(ceil(a_m), 1) rounds, a_m = 3/2 price sqrt(m / K), with one arm drawn from
         p_i = 4 (eta_m (L_i - x))^-2, x such that they sum to 1 (Zimmert and Seldin 2021),
     eta_m = 2 sqrt(2 / m) / (a_m + 1), L_i the losses of i's blocks, each over its p. Probabilities are taken over the
     allowed arms.

@@ -10,7 +10,7 @@ from metasd.policies.base import IndexPolicy, Policy, best, within
 
 
 class ThompsonGaussian(IndexPolicy):
-    """Thompson sampling, Normal(mean, sigma^2 / n): flat prior, known spread (Agrawal and Goyal 2017, section 2.2).
+    """Thompson sampling, Normal(mean, sigma^2 / n): flat prior, known spread (Agrawal and Goyal 2017).
 
     sigma: spread of one reward.
     """

@@ -124,7 +124,7 @@ class MOSS(IndexPolicy):
 
 
 class UCBSpec(IndexPolicy):
-    """UCBSpec of BanditSpec: mean of Y, the tokens emitted, plus a radius that grows with L (arXiv 2505.15141, Alg. 2).
+    """UCBSpec of BanditSpec: mean of Y, the tokens emitted, plus a radius that grows with L (arXiv 2505.15141).
 
     radius = L / 2 sqrt((1 + n) / n^2 (1 + 2 ln(K t^2 sqrt(1 + n) / delta))), L the pool's longest draft length, so
     that Y lies in [1, L + 1]. delta: 1/2 in the proof.
