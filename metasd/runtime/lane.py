@@ -60,21 +60,24 @@ class Lane:
         """Seconds spent inside models' passes so far."""
         return self._target.seconds + sum(m.cached.seconds for m in self.models.values())
 
-    def open(self, prompt: Sequence[int], room: int, judge: np.uint64, draw: np.uint64) -> None:
+    def open(self, prompt: Sequence[int], room: int, seed: int, name: str) -> None:
         """Start a text of at most ``room`` answer tokens; the target reads the prompt but for its last token.
 
-        judge, draw: noise keys that decide, at each position, acceptance and the target's own token.
+        ``seed`` and ``name`` key all noise of the text: drafts, acceptance and the target's own tokens.
         """
         self._text = np.zeros(len(prompt) + room, np.int64)
         self._text[: len(prompt)] = prompt
         self._length = self._prompt = len(prompt)
-        self._keys = np.array([judge, draw], np.uint64)
+        self._keys = np.array([noise.judge_key(seed, name), noise.key(seed, name, "target")])
         self._looks = None
         self._target.reset()
         self._target.read(self.text[:-1])
         self._target.wait()
-        for drafter in self.drafters:
-            drafter.begin(prompt)
+        for d, drafter in enumerate(self.drafters):
+            if d in self.models:
+                self.models[d].begin(prompt, noise.key(seed, name, "draft", drafter.info.name))
+            else:
+                drafter.begin(prompt)
         if self.observer is not None:
             self.observer.begin()
 

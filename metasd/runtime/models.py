@@ -38,7 +38,7 @@ class ModelDrafter:
     Args:
         model: any causal LM of transformers whose cache can be cropped; its weights may be shared.
         vocab_size: columns of the target's logits; the model's are cut or padded to that.
-        seed: with the drafter's name and the prompt, fixes all it samples.
+        seed: with the drafter's name and the prompt, fixes all it samples, unless ``begin`` is given a key.
     """
 
     def __init__(
@@ -71,12 +71,13 @@ class ModelDrafter:
         read = self.text[:-1]
         return len(read) - self.cached.shared(read)
 
-    def begin(self, prompt: Sequence[int]) -> None:
+    def begin(self, prompt: Sequence[int], key: np.uint64 | None = None) -> None:
+        """Start a text. ``key``: noise of its drafts; two texts with the same prompt need different ones."""
         self.cached.reset()
         self._text = np.zeros(len(prompt) + 1024, np.int64)
         self._length = 0
         self.extend(prompt)
-        self._key = np.array([noise.key(self._seed, self.info.name, *prompt)])
+        self._key = np.array([noise.key(self._seed, self.info.name, *prompt) if key is None else key])
 
     def extend(self, tokens: Sequence[int]) -> None:
         end = self._length + len(tokens)

@@ -184,8 +184,7 @@ class LiveSession:
             return
         started = time.perf_counter()
         name, prompt = self.prompts[self._at]
-        judge, draw = noise.judge_key(self.seed, name), noise.key(self.seed, name, "target")
-        self._lane.open(prompt, self.max_new_tokens, judge, draw)
+        self._lane.open(prompt, self.max_new_tokens, self.seed, name)
         self._opened = True
         self._mark = time.perf_counter()
         self.prefill_seconds += self._mark - started
