@@ -1,49 +1,5 @@
-"""The command line. Every heavy import happens inside a command, so ``metasd --help`` is quick."""
+"""The command line: one module a command, heavy imports inside the commands only."""
 
-from __future__ import annotations
+from metasd.cli.app import main
 
-import sys
-from collections.abc import Sequence
-
-import click
-
-from metasd import __version__
-from metasd.cli import compare, demo, distill, fit, info, record, replay, run, trace
-from metasd.errors import MetaSDError
-
-INTERRUPTED = 130
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="metasd")
-def app() -> None:
-    """Multi-drafter speculative decoding: record what every drafter would do, replay it, run it live."""
-
-
-for command in (record.command, replay.command, run.command, compare.command, fit.command, distill.command):
-    app.add_command(command)
-for command in (trace.group, demo.command, info.policies, info.drafters, info.env):
-    app.add_command(command)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 done, 2 bad input, 3 invalid trace, 130 interrupted."""
-    try:
-        result = app.main(
-            args=None if arguments is None else list(arguments), prog_name="metasd", standalone_mode=False
-        )
-        return result if isinstance(result, int) else 0
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.ctx.get_help() if error.ctx else error.format_message(), err=True)
-        return MetaSDError.exit_code
-    except click.ClickException as error:
-        return _fail(error.format_message(), MetaSDError.exit_code)
-    except MetaSDError as error:
-        return _fail(str(error), error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        return _fail("interrupted; what was recorded so far is kept", INTERRUPTED)
-
-
-def _fail(message: str, code: int) -> int:
-    print("metasd: " + " ".join(message.split()), file=sys.stderr)  # noqa: T201 - the one place that reports failure
-    return code
+__all__ = ["main"]
