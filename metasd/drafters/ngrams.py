@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from metasd.errors import UsageError
 
@@ -137,7 +137,8 @@ class NgramTable:
             arrays[f"runs{order}"] = np.array([r[0] for r in rows], kind).reshape(-1, order)
             arrays[f"tokens{order}"] = np.array([r[1] for r in rows], kind)
             arrays[f"shares{order}"] = np.array([_steps(r[2]) for r in rows], np.uint8)
-        save_file(arrays, path, {"format": FORMAT, "info": json.dumps(asdict(self.info))})
+        data = save(arrays, {"format": FORMAT, "info": json.dumps(asdict(self.info))})
+        Path(path).write_bytes(data)  # save_file would leave it readable by the owner alone
 
     @classmethod
     def load(cls, path: Path | str) -> NgramTable:
