@@ -137,7 +137,8 @@ class NgramTable:
             arrays[f"runs{order}"] = np.array([r[0] for r in rows], kind).reshape(-1, order)
             arrays[f"tokens{order}"] = np.array([r[1] for r in rows], kind)
             arrays[f"shares{order}"] = np.array([_steps(r[2]) for r in rows], np.uint8)
-        data = save(arrays, {"format": FORMAT, "info": json.dumps(asdict(self.info))})
+        # One key of metadata: safetensors writes several in no fixed order, and equal tables should be equal files.
+        data = save(arrays, {"table": json.dumps({"format": FORMAT, **asdict(self.info)})})
         Path(path).write_bytes(data)  # save_file would leave it readable by the owner alone
 
     @classmethod
@@ -145,10 +146,10 @@ class NgramTable:
         """Read a file made by ``save``. Raises UsageError when there is none, or it is not a table."""
         try:
             with safe_open(path, "numpy") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("format") != FORMAT:
+                about = json.loads((file.metadata() or {}).get("table", "{}"))
+                if about.pop("format", None) != FORMAT:
                     raise UsageError(f"{path} is not a table of format {FORMAT}; make one with metasd distill")
-                info = TableInfo(**json.loads(metadata["info"]))
+                info = TableInfo(**about)
                 entries: dict[Run, Entry] = {}
                 for order in range(1, info.order + 1):
                     runs = map(tuple, file.get_tensor(f"runs{order}").tolist())

@@ -78,6 +78,8 @@ def test_file_holds_the_table(tmp_path, corpus):
     again = NgramTable.load(tmp_path / "t.safetensors")
     assert again.info == table.info
     assert again._entries == table._entries
+    again.save(tmp_path / "again.safetensors")
+    assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "t.safetensors").read_bytes()
 
 
 def test_wide_vocabulary_needs_wider_ids(tmp_path):
