@@ -22,7 +22,6 @@ from metasd.errors import UsageError
 from metasd.pool import DrafterInfo
 from metasd.runtime.cache import CachedModel
 from metasd.runtime.load import Target
-from metasd.runtime.registry import build_drafters as build_drafters
 from metasd.runtime.warp import Sampling, pick
 
 _STRIDE = 1 << 16

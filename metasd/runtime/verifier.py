@@ -55,24 +55,25 @@ class Verifier:
         logits = self.target.forward(given, m + 1)
         self.target.wait()
         drafted = torch.tensor(draft.tokens, dtype=torch.int64, device=logits.device)
-        p = None if self.sampling.greedy and not (self.overlap and m) else self.sampling.probs(logits)
-        overlap = _overlap(p, drafted, draft, self.sampling) if self.overlap and m and p is not None else None
+        compare = self.overlap and m > 0
+        p = self.sampling.probs(logits) if compare or not self.sampling.greedy else None
         if self.sampling.greedy:
-            agreed, token = judge_greedy(logits, drafted)
+            said = [logits.argmax(dim=-1)]
         else:
-            assert p is not None
-            assert uniforms is not None, "sampling needs uniforms"
-            agreed, token = judge(p, drafted, draft.probs, torch.from_numpy(uniforms).to(p.device))
-        said = [agreed.double()[None], token.double()[None]] + ([] if overlap is None else [overlap.double()])
-        values = torch.cat(said).tolist()  # the round's one synchronisation
-        shown = rounded(np.array(values[2:])) if self.overlap else None
-        return Verdict(int(values[0]), int(values[1]), shown, logits)
+            assert p is not None and uniforms is not None, "sampling needs uniforms"  # noqa: PT018
+            said = [torch.stack(judge(p, drafted, draft.probs, torch.from_numpy(uniforms).to(p.device)))]
+        if compare and p is not None:
+            said.append(_overlap(p, drafted, draft, self.sampling))
+        values = torch.cat([part.double() for part in said]).tolist()  # the round's one synchronisation
+        shown = rounded(np.array(values[len(said[0]) :], np.float64)) if self.overlap else None
+        head = [int(v) for v in values[: len(said[0])]]
+        agreed, token = judge_greedy(head, draft.tokens) if self.sampling.greedy else (head[0], head[1])
+        return Verdict(agreed, token, shown, logits)
 
 
-def judge_greedy(logits: torch.Tensor, drafted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(agreed, next token) of logits [m + 1, V] against drafted [m], as scalars on the device."""
-    own = logits.argmax(dim=-1)
-    agreed = (own[:-1] == drafted).long().cumprod(0).sum()
+def judge_greedy(own: list[int], drafted: list[int]) -> tuple[int, int]:
+    """(agreed, next token) where ``own`` [m + 1] are the target's argmaxes along the draft [m]."""
+    agreed = next((i for i, token in enumerate(drafted) if token != own[i]), len(drafted))
     return agreed, own[agreed]
 
 
