@@ -24,6 +24,7 @@ PROPOSAL = INDEX["proposal_length"]
 FREE_WEIGHT = 1 / 3  # of one counterfactual start: neighbouring starts say nearly the same
 TEXT_CAP = 100.0  # rows after which those of one text count less and less: a runaway loop must not own the model
 PATIENCE = 1 / 32  # solve again once the new rows weigh this share of all
+DRAWS = (2.0, 1.0)  # draft tokens accepted and rejected before any: a chance of two in three
 TIE = 1e-9
 
 
@@ -95,12 +96,12 @@ class Frontier(Policy):
         self.P = np.zeros((lanes, drafters, W, W))  # their inverse when last solved
         self.b = np.zeros((lanes, arms, W))
         self.theta = np.zeros((lanes, arms, W))
-        self.mass = np.zeros((2, lanes, drafters))  # weight of the rows solved for, and of those since
+        self.mass = np.zeros((lanes, drafters, 2))  # weight of the rows solved for, and of those since
         self.text_rows = np.zeros((lanes, drafters))  # rows of the present text
-        self.own = np.zeros((2, lanes, drafters))  # rounds and tokens of model drafters in the present text
-        self.level = np.zeros((2, lanes, drafters))  # the same over all texts
-        self.draws = np.zeros((2, lanes, drafters))  # draft tokens accepted and rejected
-        self.rate = np.zeros((2, lanes))  # tokens emitted and seconds spent
+        self.text_yield = np.zeros((lanes, drafters, 2))  # rounds and tokens of model drafters in the present text
+        self.level = np.zeros((lanes, drafters, 2))  # the same over all texts
+        self.draws = np.zeros((lanes, drafters, 2))  # draft tokens accepted and rejected
+        self.rate = np.zeros((lanes, 2))  # tokens emitted and seconds spent
         self.seen = np.zeros((lanes, drafters, W))  # features at the last choice
         self.asked = np.zeros((lanes, arms))  # cost of each arm at the last choice
         self._start = cold_start(self._layout)
@@ -113,14 +114,14 @@ class Frontier(Policy):
         inverse = np.linalg.inv(moments)
         self.P[lanes] = inverse
         self.theta[lanes] = np.einsum("kwv,kv->kw", inverse[self._layout.drafter_of], b)
-        self.level[0][lanes], self.level[1][lanes] = LEVEL_ROUNDS, LEVEL_ROUNDS * level
-        self.draws[0][lanes], self.draws[1][lanes] = 2.0, 1.0
-        self.mass[:, lanes], self.own[:, lanes], self.rate[:, lanes] = 0.0, 0.0, 0.0
+        self.level[lanes] = LEVEL_ROUNDS * np.stack([np.ones(len(level)), level], axis=1)
+        self.draws[lanes] = DRAWS
+        self.mass[lanes], self.text_yield[lanes], self.rate[lanes] = 0.0, 0.0, 0.0
         self.text_rows[lanes], self.seen[lanes], self.asked[lanes] = 0.0, 0.0, 0.0
 
     def begin(self, lanes: Ints, keys: Any) -> None:
         super().begin(lanes, keys)
-        self.own[:, lanes] = 0.0
+        self.text_yield[lanes] = 0.0
         self.text_rows[lanes] = 0.0
 
     # -- choosing -----------------------------------------------------------------------------------------------
@@ -128,7 +129,7 @@ class Frontier(Policy):
     def choose(self, context: Context, allowed: Bools) -> Ints:
         layout = self._layout
         assert context.signals is not None, "this policy reads signals"
-        pace = pace_of(self.own[0], self.own[1], self.level[1] / self.level[0])
+        pace = pace_of(self.text_yield[..., 0], self.text_yield[..., 1], self.level[..., 1] / self.level[..., 0])
         self.seen[...] = features(np.asarray(context.signals, np.float64), layout.free, pace)
         value = self._value(context)
         value = np.where(layout.plain, 1.0, np.minimum(value, context.remaining[:, None]))
@@ -148,7 +149,7 @@ class Frontier(Policy):
         if self.alpha and len(layout.models):
             m = self.seen[:, layout.models]
             spread = np.einsum("bdw,bdw->bd", (m[:, :, None, :] @ self.P[:, layout.models])[:, :, 0], m)
-            bonus = np.zeros(self.mass.shape[1:])
+            bonus = np.zeros(self.mass.shape[:2])
             bonus[:, layout.models] = self.alpha * np.sqrt(np.maximum(spread, 0.0))
             value = value + bonus[:, layout.drafter_of]
         return value
@@ -171,7 +172,7 @@ class Frontier(Policy):
                 "objective=time needs the cost of every arm, which is not known here; use objective=rounds"
             )
         self.asked[...] = context.cost
-        tokens, seconds = self.rate
+        tokens, seconds = self.rate[:, 0], self.rate[:, 1]
         hoped = (value / self.asked).max(axis=1)
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(seconds > 0, tokens / seconds, hoped)[:, None]
@@ -181,8 +182,8 @@ class Frontier(Policy):
     def update(self, rounds: Rounds) -> None:
         if self.objective == "time":
             spent = self.asked[rounds.lane, rounds.arm] if rounds.seconds is None else rounds.seconds
-            self.rate[0, rounds.lane] += rounds.emitted
-            self.rate[1, rounds.lane] += spent
+            self.rate[rounds.lane, 0] += rounds.emitted
+            self.rate[rounds.lane, 1] += spent
         super().update(rounds)
 
     def learn(self, rounds: Rounds, reward: Floats) -> None:
@@ -195,15 +196,13 @@ class Frontier(Policy):
     def _learn_model(self, d: int, rounds: Rounds) -> None:
         lane, x = rounds.lane, self.seen[rounds.lane, d]
         rejected = rounds.stop == StopReason.REJECTED
-        self.draws[0, lane, d] += rounds.accepted
-        self.draws[1, lane, d] += rejected
-        for sums in (self.own, self.level):
-            sums[0, lane, d] += 1.0
-            sums[1, lane, d] += rounds.accepted + 1.0
+        self.draws[lane, d] += np.stack([rounds.accepted, rejected], axis=1)
+        for sums in (self.text_yield, self.level):
+            sums[lane, d] += np.stack([np.ones(len(lane)), rounds.accepted + 1.0], axis=1)
         w = np.minimum(1.0, TEXT_CAP / (1.0 + self.text_rows[lane, d]))
         self.text_rows[lane, d] += 1.0
         arms = self._layout.arms_of[d]
-        y = self._yields(rounds, self._layout.draft_length[arms], self.draws[:, lane, d])
+        y = self._yields(rounds, self._layout.draft_length[arms], self.draws[lane, d])
         wx = w[:, None] * x
         self.A[lane, d] += wx[:, :, None] * x[:, None, :]
         self.b[lane[:, None], arms[None, :]] += y[:, :, None] * wx[:, None, :]
@@ -218,7 +217,7 @@ class Frontier(Policy):
         known = np.minimum(rounds.accepted[:, None], lengths) + 1.0
         beyond = np.maximum(lengths - rounds.drafted[:, None], 0)
         full = (rounds.stop == StopReason.DRAFT_LIMIT)[:, None] & (beyond > 0)
-        rate = np.minimum(draws[0] / (draws[0] + draws[1]), 0.99)[:, None]
+        rate = np.minimum(draws[:, :1] / draws.sum(axis=1, keepdims=True), 0.99)
         return np.where(full, known + geometric(rate, beyond), known)
 
     def observe(self, revealed: Revealed) -> None:
@@ -243,13 +242,13 @@ class Frontier(Policy):
 
     def _solve(self, lane: Ints, d: int, weight: Floats) -> None:
         """Note the ``weight`` [n] of new rows of drafter ``d``; solve again on lanes where enough came together."""
-        self.mass[1, lane, d] += weight
-        due = lane[self.mass[1, lane, d] >= PATIENCE * self.mass[0, lane, d]]
+        self.mass[lane, d, 1] += weight
+        due = lane[self.mass[lane, d, 1] >= PATIENCE * self.mass[lane, d, 0]]
         if not len(due):
             return
         inverse = np.linalg.inv(self.A[due, d])
         arms = self._layout.arms_of[d]
         self.P[due, d] = inverse
         self.theta[due[:, None], arms[None, :]] = self.b[due[:, None], arms[None, :]] @ inverse
-        self.mass[0, due, d] += self.mass[1, due, d]
-        self.mass[1, due, d] = 0.0
+        self.mass[due, d, 0] += self.mass[due, d, 1]
+        self.mass[due, d, 1] = 0.0

@@ -4,12 +4,11 @@ Numpy only, no traces: ``Counterfactuals`` holds the arrays. Let l_m(t) be the t
 draft length) emits from start t, pi a policy, V(t) = 1 + V(t + l_pi(t)) its rounds to the end of the text. Arm m is
 then worth
 
-    y_m(t) = l_pi(t) + g (V(t + l_pi(t)) - V(t + l_m(t)))
+    y_m(t) = E l_r(t) + g (V(t + l_r(t)) - V(t + l_m(t))),  and y_r(t) = l_r(t)
 
-tokens: what pi emits there, plus the rounds that m saves against pi at pi's g tokens a round. Regressing y_m on the
-clipped features and acting greedily gives the next pi. (Anchored at l_pi itself, not at what pi expects: the models see
-different features, and each must find its own in its own target.) No policy is ever shown V; it looks into the future
-only here, on training texts.
+tokens, r being a reference drafter: what r is expected to emit, plus the rounds that m saves against r at pi's g tokens
+a round. Regressing y_m on the clipped features and acting greedily gives the next pi. No policy is ever shown V; it
+looks into the future only here, on training texts.
 """
 
 from __future__ import annotations
@@ -75,7 +74,7 @@ class Walk:
 
     ahead: Floats  # [N + P] rounds to go; each text has one more row, for its end
     at: Ints  # [N] row of ``ahead`` of each start
-    step: Ints  # [N] tokens that the policy's own choice emits
+    beside: Ints  # [N] row of ``ahead`` that the reference drafter leads to
     pace: Floats  # [N, D]
     visited: Bools  # [N]
 
@@ -84,10 +83,10 @@ class Walk:
         """The policy's tokens per round."""
         return len(self.visited) / float(self.visited.sum())
 
-    def worth(self, emitted: Ints) -> Floats:
-        """[N, M] y_m of the module's docstring, from tokens emitted [N, M]."""
-        saved = self.ahead[self.at + self.step][:, None] - self.ahead[self.at[:, None] + emitted]
-        return self.step[:, None] + self.speed * saved
+    def worth(self, emitted: Ints, hoped: Floats) -> Floats:
+        """[N, M] y_m of the module's docstring, from tokens emitted [N, M] and E l_r [N]."""
+        saved = self.ahead[self.beside][:, None] - self.ahead[self.at[:, None] + emitted]
+        return hoped[:, None] + self.speed * saved
 
 
 def fit(data: Counterfactuals, iterations: int = 3, tables: bool = True) -> dict[str, Any]:
@@ -97,20 +96,22 @@ def fit(data: Counterfactuals, iterations: int = 3, tables: bool = True) -> dict
     offers = data.proposed > 0
     weight = text_weights(data, np.ones(len(x), bool))
     level = np.array([np.average(emitted[o, d], weights=weight[o]) for d, o in enumerate(offers.T)])
-    expected = predict(x, emitted.astype(np.float64), weight, offers)
-    found: dict[str, TokenTable] = {}
-    keys = token_keys(data.tail, speaker_proposal(data.signals, data.proposal, data.free))
+    learner = Learner(data, offers, tables)
+    reference = reference_of(data, offers, level)
+    rows, at_reference = np.arange(len(x)), reference[:, None] == np.arange(len(level))
+    expected, _ = learner(x, emitted.astype(np.float64), weight)
     for _ in range(iterations):
         chosen = np.argmax(np.where(offers, expected, -np.inf), axis=1)
-        walk = follow(data, chosen, emitted, level)
+        walk = follow(data, chosen, reference, emitted, level)
         x[:, ~data.free, PACE] = walk.pace[:, ~data.free]
         weight = text_weights(data, walk.visited)
-        worth = walk.worth(emitted)
-        linear = predict(x, worth, weight, offers)
-        if tables:
-            found = fit_tables(keys, data.text(), np.where(offers, worth - linear, 0.0), weight[:, None] * offers)
-        expected = linear + sum((table(keys[name]) for name, table in found.items()), np.zeros(1))
-    entries = [_entry(data, d, x[:, d], weight, walk) | {"level": float(level[d])} for d in range(len(level))]
+        hoped = learner(x, emitted.astype(np.float64), weight)[0][rows, reference]
+        worth = np.where(at_reference, emitted, walk.worth(emitted, hoped))
+        expected, found = learner(x, worth, weight)
+    entries = [
+        _entry(data, d, x[:, d], weight, walk, hoped, worth[:, d]) | {"level": float(level[d])}
+        for d in range(len(level))
+    ]
     return {
         "schema": SCHEMA,
         "policy": "frontier",
@@ -122,13 +123,16 @@ def fit(data: Counterfactuals, iterations: int = 3, tables: bool = True) -> dict
     }
 
 
-def _entry(data: Counterfactuals, d: int, x: Floats, weight: Floats, walk: Walk) -> dict[str, Any]:
-    """What the prior says of drafter ``d``; ``x`` [N, W] its features."""
+def _entry(
+    data: Counterfactuals, d: int, x: Floats, weight: Floats, walk: Walk, hoped: Floats, longest: Floats
+) -> dict[str, Any]:
+    """What the prior says of drafter ``d``; ``x`` [N, W] its features, ``longest`` [N] its worth at its longest."""
     rows = data.proposed[:, d] > 0
     x, w = x[rows], weight[rows]
     models = []
     for length in data.draft_lengths[d]:
-        worth = walk.worth(data.emitted(d, length)[:, None])[:, 0]
+        shorter = length < data.draft_lengths[d][-1]
+        worth = walk.worth(data.emitted(d, length)[:, None], hoped)[:, 0] if shorter else longest
         theta = regress(x, worth[rows], w)
         accepted = float(np.average(np.minimum(data.accepted[rows, d], length), weights=w))
         models.append(
@@ -163,13 +167,33 @@ def regress(x: Floats, y: Floats, weight: Floats) -> Floats:
     return np.linalg.solve(wx.T @ x + RIDGE * np.eye(W), wx.T @ y)
 
 
-def predict(x: Floats, y: Floats, weight: Floats, offers: Bools) -> Floats:
-    """[N, D] fitted values of each drafter's y [N, D] on its x [N, D, W], learned where it has a proposal."""
-    columns = [x[:, d] @ regress(x[o, d], y[o, d], weight[o]) for d, o in enumerate(offers.T)]
-    return np.stack(columns, axis=1)
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """Fits linear indices and token tables to a target, for each drafter where it has a proposal."""
+
+    data: Counterfactuals
+    offers: Bools  # [N, D]
+    tables: bool
+
+    def __call__(self, x: Floats, y: Floats, weight: Floats) -> tuple[Floats, dict[str, TokenTable]]:
+        """([N, D] fitted values, tables). Args: x [N, D, W], y [N, D], weight [N]."""
+        columns = [x[:, d] @ regress(x[o, d], y[o, d], weight[o]) for d, o in enumerate(self.offers.T)]
+        fitted = np.stack(columns, axis=1)
+        if not self.tables:
+            return fitted, {}
+        keys = token_keys(self.data.tail, speaker_proposal(self.data.signals, self.data.proposal, self.data.free))
+        residual = np.where(self.offers, y - fitted, 0.0)
+        found = fit_tables(keys, self.data.text(), residual, weight[:, None] * self.offers)
+        return fitted + sum((table(keys[name]) for name, table in found.items()), np.zeros(1)), found
 
 
-def follow(data: Counterfactuals, chosen: Ints, emitted: Ints, level: Floats) -> Walk:
+def reference_of(data: Counterfactuals, offers: Bools, level: Floats) -> Ints:
+    """[N] the drafter others are measured against: of those with a proposal, models before free ones, then by level."""
+    rank = level + np.where(data.free, 0.0, level.max() + 1.0)
+    return np.argmax(np.where(offers, rank, -1.0), axis=1)
+
+
+def follow(data: Counterfactuals, chosen: Ints, reference: Ints, emitted: Ints, level: Floats) -> Walk:
     """Walk all texts with drafter ``chosen`` [N] at each start. Args: emitted [N, D], level [D] tokens a round."""
     rows = np.arange(len(chosen))
     at = rows + data.text()
@@ -183,7 +207,7 @@ def follow(data: Counterfactuals, chosen: Ints, emitted: Ints, level: Floats) ->
             to_go[t] = 1.0 + to_go[t + steps[begin + t]]
         ahead[begin + p : end + p + 1] = to_go
         _pace_of(begin, end, steps, who, models, level, visited, pace)
-    return Walk(ahead, at, step, pace, visited)
+    return Walk(ahead, at, at + emitted[rows, reference], pace, visited)
 
 
 def _pace_of(

@@ -1,0 +1,212 @@
+"""The default policy: what it may learn from, safety, time, and live size."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from metasd.core import NO_END, Context, Revealed, StopReason, settle
+from metasd.errors import UsageError
+from metasd.policies import make
+from metasd.pool import DrafterInfo, Pool
+from metasd.signals import INDEX, F
+from metasd.sim.replay import replay
+
+from .world import copy_trace
+
+LOOKUP = DrafterInfo("lookup", "lookup", free=True, deterministic=True)
+SMALL = DrafterInfo("small", "model", free=False, deterministic=False)
+BIG = DrafterInfo("big", "model", free=False, deterministic=False)
+
+
+def bound(spec, pool, lanes=1):
+    policy = make(spec)
+    policy.bind(pool, lanes, overlap=False)
+    policy.begin(np.arange(lanes), np.arange(lanes).astype(np.uint64))
+    return policy
+
+
+def context(pool, lanes=1, match=None, cost=None, remaining=1000, proposal=20):
+    signals = np.full((lanes, len(pool.drafters), F), np.nan, np.float32)
+    available = np.ones((lanes, len(pool)), bool)
+    if match is None:
+        available[:, pool.free[pool.drafter_of] & ~pool.plain] = False
+    else:
+        signals[:, pool.free, INDEX["match_length"]] = match
+        signals[:, pool.free, INDEX["proposal_length"]] = proposal
+    return Context(
+        position=np.zeros(lanes, np.int64),
+        remaining=np.full(lanes, remaining),
+        available=available,
+        signals=signals,
+        cost=None if cost is None else np.tile(cost, (lanes, 1)),
+    )
+
+
+def played(pool, arm, agreed, lanes=1):
+    n = np.arange(lanes)
+    return settle(
+        lane=n,
+        prompt=n,
+        arm=np.full(lanes, arm),
+        draft_length=np.full(lanes, pool.draft_length[arm]),
+        position=np.zeros(lanes, np.int64),
+        remaining=np.full(lanes, 1000),
+        proposed=np.full(lanes, pool.draft_length[arm]),
+        agreed=np.full(lanes, agreed),
+        ends_in=np.full(lanes, NO_END),
+        catch_up=np.zeros(lanes, np.int64),
+    )
+
+
+def revealed(pool, accepted, *, censored=False, ended=False, match=5):
+    signals = np.full((1, len(pool.drafters), F), np.nan, np.float32)
+    signals[:, 0, INDEX["match_length"]] = match
+    none = np.zeros(0, np.int64)
+    return Revealed(
+        none,
+        none,
+        np.zeros((0, len(pool.drafters))),
+        start_lane=np.array([0]),
+        start=np.array([0]),
+        drafter=np.array([0]),
+        proposed=np.array([20]),
+        accepted=np.array([accepted]),
+        ended=np.array([ended]),
+        censored=np.array([censored]),
+        signals=signals,
+    )
+
+
+def test_both_names_and_the_declared_needs():
+    policy = make("default")
+    assert type(policy) is type(make("frontier"))
+    wanted = policy.wants(overlap=True)
+    assert (wanted["feedback"], wanted["scope"], wanted["censored"], wanted["overlap"]) == (
+        "full",
+        "free",
+        False,
+        False,
+    )
+    assert "cost" not in wanted["reads"]
+    assert "cost" in make("default:objective=time").wants(overlap=True)["reads"]
+
+
+@pytest.mark.parametrize("spec", ["default:objective=speed", "default:reward=block_efficiency", "default:alpha=-1"])
+def test_impossible_settings_are_refused(spec):
+    with pytest.raises(UsageError):
+        make(spec)
+
+
+def test_bounds_are_never_lengths():
+    pool = Pool([LOOKUP, SMALL], [(0, 20), (1, 20)])
+    policy = bound("default", pool)
+    before = policy.state_dict()
+    policy.observe(revealed(pool, 3, censored=True))
+    policy.observe(revealed(pool, 3, ended=True))
+    after = policy.state_dict()
+    assert all(np.array_equal(before[k], after[k]) for k in before)
+    policy.observe(revealed(pool, 3))
+    assert not np.array_equal(before["theta"], policy.state_dict()["theta"])
+
+
+def test_one_counterfactual_teaches_every_draft_length_of_a_free_drafter():
+    pool = Pool([LOOKUP, SMALL], [(0, 2), (0, 20), (1, 20)])
+    policy = bound("default", pool)
+    for _ in range(300):
+        policy.observe(revealed(pool, 9))
+    policy.choose(context(pool, match=5), np.ones((1, 3), bool))
+    value = np.einsum("kw,kw->k", policy.theta[0], policy.seen[0, pool.drafter_of])
+    np.testing.assert_allclose(value[:2], [3.0, 10.0], atol=0.4)
+
+
+def test_a_full_acceptance_stands_in_for_longer_drafts_by_the_running_rate():
+    pool = Pool([SMALL], [(0, 2), (0, 4), (0, 8)])
+    policy = bound("default", pool)
+    known = policy._yields(played(pool, 1, 1), pool.draft_length, np.array([[1.0, 1.0]]))
+    np.testing.assert_array_equal(known, [[2.0, 2.0, 2.0]])  # rejected at the second token: exact at every length
+    full = policy._yields(played(pool, 1, 4), pool.draft_length, np.array([[1.0, 1.0]]))
+    np.testing.assert_allclose(full, [[3.0, 5.0, 5.0 + 0.5 + 0.25 + 0.125 + 0.0625]])
+
+
+def test_lookup_alone_is_masked_out_when_it_has_nothing_to_say():
+    pool = Pool([LOOKUP, SMALL], [(0, 20), (1, 20)])
+    policy = bound("default", pool, lanes=3)
+    assert policy.select(context(pool, 3)).tolist() == [1, 1, 1]
+    assert policy.select(context(pool, 3, match=6)).tolist() == [0, 0, 0]  # a copy is believed at first
+
+
+def test_equal_drafts_go_to_the_shorter_arm():
+    pool = Pool([LOOKUP], [(0, 20), (0, 4)])
+    policy = bound("default", pool)
+    assert policy.select(context(pool, match=6, proposal=4)).tolist() == [1]
+    assert policy.select(context(pool, match=6, proposal=20)).tolist() == [0]
+    assert policy.select(context(pool, match=6, remaining=1)).tolist() == [1]
+
+
+def test_two_models_are_both_tried_and_the_better_one_kept():
+    pool = Pool([SMALL, BIG], [(0, 8), (1, 8)])
+    policy = bound("default", pool)
+    rng = np.random.default_rng(3)
+    chosen = []
+    for _ in range(400):
+        arm = int(policy.select(context(pool))[0])
+        chosen.append(arm)
+        policy.update(played(pool, arm, min(8, int(rng.geometric(1 - (0.5, 0.75)[arm])) - 1)))
+    assert 0 < np.sum(np.array(chosen) == 0) < 60
+    assert np.mean(chosen[-100:]) > 0.9
+
+
+def test_time_prefers_the_cheap_arm_and_needs_costs():
+    pool = Pool([SMALL], [(0, 2), (0, 20)])
+    policy = bound("default:objective=time", pool)
+    with pytest.raises(UsageError, match="objective=rounds"):
+        policy.select(context(pool))
+    assert policy.select(context(pool, cost=np.array([1.0, 5.0]))).tolist() == [0]
+    assert bound("default:objective=time", pool).select(context(pool, cost=np.array([1.0, 1.01]))).tolist() == [1]
+    assert bound("default", pool).select(context(pool)).tolist() == [1]
+
+
+def test_rounds_cut_by_the_text_or_the_budget_say_nothing_of_a_model():
+    pool = Pool([SMALL], [(0, 8)])
+    policy = bound("default", pool)
+    policy.select(context(pool))
+    before = policy.state_dict()
+    cut = played(pool, 0, 8)
+    cut.stop[:] = StopReason.TEXT_ENDED
+    policy.update(cut)
+    after = policy.state_dict()
+    assert all(np.array_equal(before[k], after[k]) for k in before)
+
+
+def test_an_adversarial_start_is_survived():
+    """Lookup's first six texts are traps; afterwards it is the better arm. Fixed seeds, deterministic policies."""
+    trace = copy_trace(5, [1.0] * 6 + [0.1] * 18)
+    late = np.arange(6, 24)
+    specs = ("default", "metasd-ucb:beta=0.2", "fixed:arm=small")
+    plays = {spec: replay(trace, spec, reset="never") for spec in specs}
+    rounds = {spec: play.by_prompt(play.ledger.rounds_of())[late] for spec, play in plays.items()}
+    assert rounds["default"].sum() < 0.8 * rounds["fixed:arm=small"].sum()
+    assert rounds["default"].sum() < 1.02 * rounds["metasd-ucb:beta=0.2"].sum()
+
+
+def test_live_size_saves_and_goes_on():
+    """One lane: saving the state and loading it into a fresh policy continues the same choices."""
+    pool = Pool([LOOKUP, SMALL], [(0, 20), (1, 20), (-1, 0)])
+    rng = np.random.default_rng(0)
+
+    def step(policy, match, agreed):
+        arm = int(policy.select(context(pool, match=match))[0])
+        policy.update(played(pool, arm, agreed[arm]))
+        policy.observe(revealed(pool, agreed[0], match=match))
+        return arm
+
+    moves = [(float(rng.integers(1, 9)), rng.integers(0, 9, 3)) for _ in range(120)]
+    policy = bound("default", pool)
+    for m, a in moves[:60]:
+        step(policy, m, a)
+    copy = bound("default", pool)
+    copy.load_state_dict(policy.state_dict())
+    arms = [step(policy, m, a) for m, a in moves[60:]]
+    assert arms == [step(copy, m, a) for m, a in moves[60:]]
+    assert {0, 1} <= set(arms)
