@@ -69,9 +69,9 @@ class MetaSDEnv(gym.Env[NDArray[np.float32], np.int64]):
     ## Information
     Always `action_mask` [K] int8: arms with a proposal, all of them where there is none. With `feedback="full"` also
     `revealed`, a dict of the arrays of `metasd.core.Revealed`: what the tokens committed so far say of every drafter
-    in `scope`, lengths only once resolved. When the episode has ended also `prompt` (index in the trace), `rounds`,
-    `seconds` (nan without a clock), `best_fixed_rounds` (the best single arm for this text) and `oracle_rounds` (the
-    clairvoyant optimum; both -1 with `comparators=False`).
+    in `scope`, lengths only once resolved, -1 for numbers that are unknown. When the episode has ended also `prompt`
+    (index in the trace), `rounds`, `seconds` (nan without a clock), `best_fixed_rounds` (the best single arm for this
+    text) and `oracle_rounds` (the clairvoyant optimum; both -1 with `comparators=False`).
 
     ## Arguments
     | name | default | meaning |
@@ -200,8 +200,9 @@ class MetaSDEnv(gym.Env[NDArray[np.float32], np.int64]):
 
 
 def as_dict(revealed: Revealed) -> dict[str, NDArray[Any]]:
-    """The arrays of ``Revealed`` by name."""
-    return {f.name: getattr(revealed, f.name) for f in fields(revealed)}
+    """The arrays of ``Revealed`` by name, unknown numbers as -1 instead of nan."""
+    columns = {f.name: getattr(revealed, f.name) for f in fields(revealed)}
+    return {name: np.nan_to_num(c, nan=-1.0) if c.dtype.kind == "f" else c for name, c in columns.items()}
 
 
 def check_options(options: dict[str, Any] | None, known: set[str]) -> dict[str, Any]:

@@ -1,0 +1,178 @@
+"""Oracles against search by hand, and against what TraceSession plays."""
+
+from __future__ import annotations
+
+import itertools
+from functools import cache
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metasd.errors import UsageError
+from metasd.ledger import Ledger
+from metasd.loop import decode
+from metasd.policies.ucb import MetaSDUCB
+from metasd.pool import Pool
+from metasd.sim.bounds import kl_inf, lai_robbins_constant, length_law
+from metasd.sim.oracle import (
+    best_fixed,
+    clairvoyant_rounds,
+    fixed_arm_rounds,
+    greedy_rounds,
+    oracle_policy_arms,
+)
+from metasd.sim.oracle_seconds import clairvoyant_seconds, fixed_arm_seconds
+from metasd.sim.session import TraceSession
+from metasd.traces import synthetic
+
+ARMS = [(0, 4), (1, 2), (2, 4), (-1, 0)]
+
+
+def run(trace, pool, p, seed, arms, **kwargs):
+    """Rounds and seconds of playing ``arms`` (the last one for ever) on one text."""
+    session = TraceSession(trace, pool, episodes=[[p]], seeds=[seed], **kwargs)
+    n, seconds = 0, 0.0
+    while not session.done:
+        rounds = session.play(np.array([arms[min(n, len(arms) - 1)]]))
+        n, seconds = n + 1, seconds + (0.0 if rounds.seconds is None else float(rounds.seconds[0]))
+    return n, seconds
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.booleans(), st.none() | st.integers(1, 9))
+def test_replaying_the_optimum_takes_exactly_so_many_rounds(make_trace, seed, sampled, budget):
+    trace = make_trace(seed, lengths=(9, 1, 23, 12), sampled=sampled)
+    pool = Pool(trace.drafters, ARMS)
+    best = clairvoyant_rounds(trace, pool, seeds=3, budget=budget)
+    for p, arms in enumerate(oracle_policy_arms(trace, pool, seeds=3, budget=budget)):
+        assert run(trace, pool, p, 3, arms, budget=budget)[0] == best[p] == len(arms)
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_fixed_arms_take_what_playing_them_takes(make_trace, sampled):
+    trace = make_trace(7, sampled=sampled)
+    pool = Pool(trace.drafters, ARMS)
+    rounds, seconds = fixed_arm_rounds(trace, pool, seeds=5), fixed_arm_seconds(trace, pool, seeds=5)
+    for p, k in itertools.product(range(len(trace)), range(len(pool))):
+        n, spent = run(trace, pool, p, 5, [k])
+        assert rounds[p, k] == n
+        assert seconds[p, k] == pytest.approx(spent)
+
+
+def test_no_choice_beats_the_optimum_and_the_greedy_lies_between(make_trace):
+    for seed in range(8):
+        trace = make_trace(seed, lengths=(7, 6, 8))
+        pool = Pool(trace.drafters, ARMS[:3])
+        best, greedy = clairvoyant_rounds(trace, pool), greedy_rounds(trace, pool)
+        fixed = fixed_arm_rounds(trace, pool)
+        assert (best <= greedy).all()
+        assert (best <= fixed.min(axis=1)).all()
+        for p in range(3):
+            tried = {run(trace, pool, p, 0, arms)[0] for arms in itertools.product(range(3), repeat=int(best[p]))}
+            assert min(tried) == best[p]
+
+
+def test_greedy_is_not_always_optimal(make_trace):
+    gaps = sum(
+        int((greedy_rounds(t, t.pool()) - clairvoyant_rounds(t, t.pool())).sum()) for t in map(make_trace, range(10))
+    )
+    assert gaps > 0
+
+
+def test_policies_never_beat_the_oracle_under_their_own_luck():
+    for temperature in (0.0, 1.0):
+        trace = synthetic("two-language", prompts=6, length=60, temperature=temperature)
+        session = TraceSession.per_prompt(trace, seeds=3)
+        policy, ledger = MetaSDUCB(reward="tokens"), Ledger(session.pool, 18)
+        policy.bind(session.pool, session.lanes)
+        decode(session, policy, ledger)
+        best = clairvoyant_rounds(trace, session.pool, prompts=session.episode_prompt, seeds=session.episode_seed)
+        assert (ledger.rounds_of() >= best).all()
+        assert (ledger.rounds_of() > best).any()
+
+
+def test_best_fixed_by_text_by_domain_and_overall():
+    rounds = np.array([[5, 3], [1, 9], [4, 5]])
+    assert best_fixed(rounds)[0].tolist() == [3, 1, 4]
+    value, arm = best_fixed(rounds, ["a", "b", "a"])
+    assert (value.tolist(), arm.tolist()) == ([3, 1, 5], [1, 0, 1])
+    assert best_fixed(rounds, ["all"] * 3)[1].tolist() == [0, 0, 0]
+
+
+def seconds_by_search(trace, pool, p):
+    """Least seconds of a text by trying all, the caches of every drafter in the state."""
+    lo, hi = int(trace.offsets[p]), int(trace.offsets[p + 1])
+    prompt = int(trace.prompt_lengths[p])
+
+    @cache
+    def value(t, caches):
+        if lo + t >= hi:
+            return 0.0
+        found = []
+        for arm in pool.arms:
+            d, remaining = max(arm.drafter, 0), hi - lo - t + (100 if trace.ended[p] else 0)
+            m = min(int(trace.proposed[lo + t, d]), arm.draft_length, remaining - 1)
+            a = min(int(trace.accepted[lo + t, d]), m)
+            emitted = min(a + 1, hi - lo - t)
+            cost = float(trace.costs.verify(np.array(m), np.array(prompt + t)))
+            cost += float(trace.costs.draft(np.array(d), np.array(m)))
+            after = list(caches)
+            if m and not pool.drafters[d].free:
+                cost += float(trace.costs.catch_up(np.array(d), np.array(max(prompt + t - 1 - caches[d], 0))))
+                after[d] = prompt + t + min(m - 1, a)
+            found.append(cost + value(t + emitted, tuple(after)))
+        return min(found)
+
+    return value(0, (0,) * len(pool.drafters))
+
+
+def test_seconds_with_one_lagging_drafter_are_exact(make_trace):
+    for seed in range(3):
+        trace = make_trace(seed, lengths=(12, 1, 9))
+        pool = Pool(trace.drafters, [(0, 4), (2, 3), (2, 1), (-1, 0)])
+        best, exact = clairvoyant_seconds(trace, pool)
+        assert exact
+        np.testing.assert_allclose(best, [seconds_by_search(trace, pool, p) for p in range(3)])
+
+
+def test_seconds_without_lag_are_exact_and_with_two_a_lower_bound(make_trace):
+    trace = make_trace(1, lengths=(12, 5))
+    free = Pool(trace.drafters, [(0, 4), (1, 4), (-1, 0)])
+    best, exact = clairvoyant_seconds(trace, free)
+    assert exact
+    np.testing.assert_allclose(best, [seconds_by_search(trace, free, p) for p in range(2)])
+    two = make_trace(1, lengths=(10, 5), kinds=(("a", False, False), ("b", False, False)))
+    bound, exact = clairvoyant_seconds(two, two.pool())
+    truth = np.array([seconds_by_search(two, two.pool(), p) for p in range(2)])
+    assert not exact
+    assert (bound <= truth + 1e-12).all()
+    assert (bound > 0.5 * truth).all()
+    with pytest.raises(UsageError, match="clock"):
+        clairvoyant_seconds(make_trace(1, costs=False), trace.pool())
+
+
+def test_the_lower_bounds_constant():
+    # two points: KL_inf is the Bernoulli divergence
+    law = np.array([[0.7, 0.3], [0.4, 0.6]])
+    divergence = 0.3 * np.log(0.3 / 0.6) + 0.7 * np.log(0.7 / 0.4)
+    assert kl_inf(law[0], np.array([0.0, 1.0]), 0.6) == pytest.approx(divergence, rel=1e-6)
+    assert lai_robbins_constant(law) == pytest.approx(0.3 / divergence, rel=1e-6)
+    assert kl_inf(law[1], np.array([0.0, 1.0]), 0.5) == 0
+    assert kl_inf(law[1], np.array([0.0, 1.0]), 1.0) == np.inf
+    trace = synthetic("iid", prompts=8, length=200, arms=3)
+    found = length_law(trace, trace.pool())
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+    assert 0 < lai_robbins_constant(found) < np.inf
+
+
+def test_a_large_trace_takes_about_a_second():
+    import time
+
+    trace = synthetic("iid", prompts=500, length=200, overlap=False)
+    start = time.process_time()
+    best = clairvoyant_rounds(trace, trace.pool())
+    fixed = fixed_arm_rounds(trace, trace.pool())
+    assert (best <= fixed.min(axis=1)).all()
+    assert time.process_time() - start < 4  # 100,000 rows; about 0.3 s when the machine is quiet
