@@ -183,8 +183,10 @@ def reader_for(model: Any, fit: Fit | None = None) -> PackedReader | StepReader:
 def can_pack(model: Any) -> bool:
     """Whether the model attends as a 4D mask and explicit positions tell it: tried out, not read off its name.
 
-    The trial compares two branches of three tokens with what the model says of each alone. A model that ignores the
-    mask or the positions is off by as much as its logits vary; rounding is off by a hundredth of that at most.
+    The trial compares two branches of three tokens with what the model says of each alone. For SmolLM2 the root mean
+    square of the difference is 2 % of the logits' deviation in bfloat16 and 0.0002 % in float32, but 21 % when
+    positions are ignored and 59 % when the mask is.
+
     Raises UsageError when the model's cache cannot be cropped.
     """
     vocabulary = int(model.config.get_text_config().vocab_size)
@@ -196,7 +198,7 @@ def can_pack(model: Any) -> bool:
         packed = _trial(PackedReader(model), text, tokens, seen, parents)
     except (TypeError, ValueError, RuntimeError, NotImplementedError):
         return False  # it takes no such mask, or no positions
-    return bool((packed - alone).abs().max() <= 0.05 * alone.std())
+    return bool((packed - alone).square().mean().sqrt() <= 0.06 * alone.std())
 
 
 def _trial(reader: Reader, text: list[int], tokens: list[int], seen: list[int], parents: list[int]) -> Tensor:

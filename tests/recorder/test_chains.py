@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -171,3 +174,40 @@ def test_agreement_never_counts_beyond_the_text():
     found.find_starts([5, 5, 5], False, 100)
     assert found.agreed.tolist() == [3, 2, 1]
     assert found.column([5, 5, 5], False).accepted.tolist() == [3, 2, 1]
+
+
+def test_texts_bits_and_rejected_branches_have_the_law_of_live_decoding():
+    """By enumeration: drafts of 2 tokens over 3, any p and q. What is compared is the joint law of the number accepted,
+    the tokens emitted and the chain that was drafted, since overlap is a function of the chain.
+    """
+    rng, V = np.random.default_rng(0), 3
+    contexts = [(), *((a,) for a in range(V)), *((a, b) for a in range(V) for b in range(V))]
+    p, q = ({c: rng.dirichlet(np.ones(V)) for c in contexts} for _ in range(2))
+    live, replayed = Counter(), Counter()
+    for x in itertools.product(range(V), repeat=2):  # live: draft x, judge it, emit
+        standing = q[()][x[0]] * q[x[:1]][x[1]]
+        for k in range(2):
+            at, ratio = x[:k], min(1.0, p[x[:k]][x[k]] / q[x[:k]][x[k]])
+            excess = np.maximum(p[at] - q[at], 0)
+            for y in range(V):
+                live[k, (*at, y), x] += standing * (1 - ratio) * excess[y] / excess.sum()
+            standing *= ratio
+        for y in range(V):
+            live[2, (*x, y), x] += standing * p[x][y]
+    for y in itertools.product(range(V), repeat=3):  # recorded text y, bits drawn in replay, branches recorded
+        text = p[()][y[0]] * p[y[:1]][y[1]] * p[y[:2]][y[2]]
+        standing = 1.0
+        for k in range(2):
+            at, ratio = y[:k], min(1.0, q[y[:k]][y[k]] / p[y[:k]][y[k]])
+            weights = torch.tensor(q[at] - p[at]).clamp(min=0)
+            for first in range(V):
+                begin = text * standing * (1 - ratio) * float(weights[first] / weights.sum())
+                for second in range(V) if k == 0 else [None]:
+                    chain = (*at, first) if second is None else (*at, first, second)
+                    replayed[k, y[: k + 1], chain] += begin * (1 if second is None else q[first,][second])
+            standing *= ratio
+        replayed[2, y, y[:2]] += text * standing
+    assert live.keys() | replayed.keys() == live.keys()
+    for event, chance in live.items():
+        assert replayed[event] == pytest.approx(chance, abs=1e-12)
+    assert sum(live.values()) == pytest.approx(1, abs=1e-12)

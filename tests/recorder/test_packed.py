@@ -69,3 +69,8 @@ def test_models_that_ignore_mask_or_positions_are_told_apart(tiny):
 
         ignoring.forward = without
         assert not can_pack(ignoring)
+
+
+def test_half_precision_can_be_packed(tiny):
+    """Rounding is no reason for the slow way."""
+    assert can_pack(tiny(dtype=torch.bfloat16, initializer_range=0.1))

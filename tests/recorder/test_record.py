@@ -10,6 +10,7 @@ import torch
 
 from metasd.errors import UsageError
 from metasd.runtime import record as module
+from metasd.runtime.packed import PackedReader
 from metasd.traces import open_trace
 
 ARRAYS = (
@@ -201,3 +202,37 @@ def test_progress_lines_say_what_is_left(world, tmp_path, capsys, monkeypatch):
     assert lines[-1].startswith("recorded 9 of 9 prompts, 36 tokens, 0 s left")
     world().record(tmp_path / "u", max_new_tokens=4)
     assert capsys.readouterr() == ("", "")
+
+
+def test_models_that_cannot_be_packed_are_recorded_position_by_position(world, tmp_path, capsys):
+    world().record(tmp_path / "wide")
+    here = world()
+    forward = here.target.model.forward
+    here.target.model.forward = lambda *args, **kwargs: forward(*args, **(kwargs | {"attention_mask": None}))
+    summary = here.record(tmp_path / "slow", progress=True)
+    assert summary["packed"] == {"target": False, "near": True, "skip": True}
+    assert "target attends to what it likes" in capsys.readouterr().err
+    wide, slow = open_trace(tmp_path / "wide"), open_trace(tmp_path / "slow")
+    for name in ("tokens", "proposed", "accepted", "draft_tokens"):
+        np.testing.assert_array_equal(getattr(wide, name), getattr(slow, name))
+    np.testing.assert_allclose(wide.overlap.astype(float), slow.overlap.astype(float), atol=1e-3)
+
+
+def test_wide_and_narrow_passes_that_differ_are_counted(world, tmp_path, capsys, monkeypatch):
+    """A wide pass that says something else at some positions: reported by prompt, and the text stays the plain one."""
+    world().record(tmp_path / "right")
+    original = PackedReader._pass
+
+    def wrong(self, tokens, positions, mask, keep):
+        logits = original(self, tokens, positions, mask, keep)
+        if mask is None and len(tokens) == keep + 4 - 1:  # the prompts of 4 tokens, three of the nine
+            logits = logits.clone()
+            logits[2] = -logits[2]
+        return logits
+
+    monkeypatch.setattr(PackedReader, "_pass", wrong)
+    summary = world().record(tmp_path / "wrong", progress=True)
+    assert summary["mismatched_prompts"] == {"p0": 1, "p3": 1, "p6": 1}
+    assert summary["mismatches"] == 3
+    assert "prompt 'p3': 1 of 20 tokens differ" in capsys.readouterr().err
+    np.testing.assert_array_equal(open_trace(tmp_path / "wrong").tokens, open_trace(tmp_path / "right").tokens)
