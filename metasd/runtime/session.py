@@ -161,8 +161,6 @@ class LiveSession:
         """Share of the rounds' wall time spent inside models' passes; None before the first round."""
         return self.forward_seconds / self.seconds if self.seconds else None
 
-    # -- helpers ------------------------------------------------------------------------------------------------
-
     def _check(self) -> None:
         """Raises UsageError for the first thing that cannot work."""
         if self.max_new_tokens < 1:
@@ -227,8 +225,7 @@ class LiveSession:
     def _model_time(self, rounds: Rounds, context: int, read: Ints) -> None:
         """Fill in the cost model's seconds; ``read`` [D] tokens model drafters read for the observer."""
         assert self.costs is not None and self._columns is not None  # noqa: PT018
-        columns = self._columns if len(self._columns) else np.zeros(1, np.int64)
-        drafter = columns[self.pool.drafter_of[rounds.arm]]
+        drafter = np.append(self._columns, 0)[self.pool.drafter_of[rounds.arm]]  # a pool may have no drafters
         rounds.draft_seconds = self.costs.draft(drafter, rounds.drafted)
         rounds.verify_seconds = self.costs.verify(rounds.drafted, np.array([context]))
         own = self.costs.catch_up(drafter, rounds.catch_up)
