@@ -206,3 +206,13 @@ def test_unreadable_tables_are_refused(tmp_path):
 def test_tokens_outside_the_vocabulary_are_refused():
     with pytest.raises(UsageError, match="50"):
         make([[1, 50]])
+
+
+def test_shipped_tables_share_a_tokenizer_and_stay_small():
+    drafters = [TableDrafter(path=name) for name in ("code", "math", "chat")]
+    assert [d.info.name for d in drafters] == ["table-code", "table-math", "table-chat"]
+    assert [d.info.settings["domain"] for d in drafters] == ["code", "math", "chat"]
+    assert len({d.info.settings["tokenizer"] for d in drafters}) == 1
+    for drafter in drafters:
+        drafter.require(drafter.info.settings["tokenizer"], 49152)
+        assert module.resolve(drafter.info.settings["path"]).stat().st_size < 500_000
