@@ -1,8 +1,8 @@
 """How long the parts of a round take on this machine, measured apart from acceptance, as a ``CostModel``.
 
 Verification is timed at every width up to the longest draft, because seconds need not grow with width (some CPUs are
-slower at 2 or 3 tokens than at 4), and at two lengths of context. The last repetition is held out: the cost model is
-fitted to the others, and its error is how far it is off there. Knows models and drafters; nothing of traces.
+slower at 2 or 3 tokens than at 4), and at two lengths of context. The model's error is what it is off by in
+repetitions it was not fitted to, each held out in turn. Knows models and drafters; nothing of traces.
 """
 
 from __future__ import annotations
@@ -61,24 +61,23 @@ def measure_costs(
     """Time the target and every drafter on ``text`` (token ids; repeated where a longer one is needed).
 
     Args:
-        repeats: how often everything is measured, >= 2; the last time is held out.
-        limit: seconds after which no further repetition but the held-out one begins.
+        repeats: how often everything is measured, >= 2.
+        limit: seconds after which no third or later repetition begins.
 
     Changes the text that the drafters are at.
     """
     bench = _Bench(target, drafters, draft_lengths(pool), text, repeats)
     started, made = time.perf_counter(), list[_Timings]()
-    while len(made) < repeats - 1 and (not made or time.perf_counter() - started < limit):
+    while len(made) < 2 or (len(made) < repeats and time.perf_counter() - started < limit):
         made.append(bench.measure(len(made)))
-    held_out = bench.measure(len(made))
-    costs, names = bench.fitted(made), [d.info.name for d in drafters]
-    return CostModel(
-        drafters=tuple(names),
-        **costs,
-        error=_error(CostModel(drafters=tuple(names), **costs), held_out),
-        measured={"machine": machine(target.device), "target": target.name, "dtype": target.dtype}
-        | _raw([*made, held_out], names),
-    )
+    names = [d.info.name for d in drafters]
+    errors = [
+        error
+        for held_out in made
+        for error in _errors(CostModel(tuple(names), **bench.fitted([m for m in made if m is not held_out])), held_out)
+    ]
+    about = {"machine": machine(target.device), "target": target.name, "dtype": target.dtype}
+    return CostModel(tuple(names), **bench.fitted(made), error=median(errors), measured=about | _raw(made, names))
 
 
 class _Bench:
@@ -197,8 +196,8 @@ def _line(points: Sequence[Point]) -> tuple[float, float]:
     return float(fixed), float(slope)
 
 
-def _error(costs: CostModel, held_out: _Timings) -> float:
-    """Median relative error over the passes of models in ``held_out``: verification, drafting and catching up."""
+def _errors(costs: CostModel, held_out: _Timings) -> list[float]:
+    """Relative error at every pass of a model in ``held_out``: verification, drafting and catching up."""
     pairs = [
         (float(costs.verify(np.array(width - 1), np.array(context))) - costs.overhead, seconds)
         for (context, width), seconds in held_out.verify.items()
@@ -206,11 +205,11 @@ def _error(costs: CostModel, held_out: _Timings) -> float:
     for d in held_out.catch_up:  # the model drafters; text drafters take microseconds
         pairs += [(float(costs.draft(np.array(d), np.array(n))), s) for n, s in held_out.draft[d]]
         pairs += [(float(costs.catch_up(np.array(d), np.array(n))), s) for n, s in held_out.catch_up[d]]
-    return median(abs(said - seconds) / seconds for said, seconds in pairs)
+    return [abs(said - seconds) / seconds for said, seconds in pairs]
 
 
 def _raw(made: Sequence[_Timings], names: Sequence[str]) -> dict[str, Any]:
-    """The timings as JSON, by repetition; the last was held out."""
+    """The timings as JSON, by repetition."""
     return {
         "verify": [
             {"context": context, "width": width, "seconds": [t.verify[context, width] for t in made]}
