@@ -8,11 +8,12 @@ encodes with the same class when it decodes live.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metasd.core import Context, Floats, Ints, Rounds
+from metasd.core import Context, Ints, Rounds
 from metasd.errors import UsageError
 from metasd.pool import Pool
 from metasd.signals import INDEX, SIGNALS
@@ -142,6 +143,7 @@ class Observer:
         return _put(out, row, np.nan_to_num(context.cost / dearest, nan=_UNKNOWN).T)
 
 
-def _put(out: NDArray[np.float32], row: int, block: Floats | NDArray[np.bool_]) -> int:
-    out[row : row + len(block)] = block
+def _put(out: NDArray[np.float32], row: int, block: NDArray[Any]) -> int:
+    """Write ``block`` [rows, n]; the row behind it. Booleans go as bytes: numpy turns those into floats faster."""
+    out[row : row + len(block)] = block.view(np.uint8) if block.dtype == np.bool_ else block
     return row + len(block)

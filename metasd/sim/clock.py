@@ -25,7 +25,8 @@ class Clock:
         self._verify = costs.verify(lengths, at_measured)
         self._side = depth + 1
         self._draft = costs.draft(self.columns[:, None], lengths[None, :]).reshape(-1)
-        self._whole = (self._draft.reshape(-1, self._side) + self._verify).reshape(-1)
+        by_drafter = self._draft.reshape(-1, self._side) + self._verify
+        self._whole = by_drafter[pool.drafter_of].reshape(-1)
 
     def seconds(self, drafter: Ints, drafted: Ints, context: Ints) -> tuple[Floats, Floats]:
         """[n] seconds of drafting and of verification; ``context`` counts prompt and committed tokens."""
@@ -34,9 +35,9 @@ class Clock:
             verify += self.costs.verify_per_context * (context - self.costs.context)
         return self._draft.take(drafter * self._side + drafted), verify
 
-    def whole(self, drafter: Ints, drafted: Ints) -> Floats:
+    def whole(self, arm: Ints, drafted: Ints) -> Floats:
         """[n] seconds of drafting and verification at the context the costs were measured at."""
-        return self._whole.take(drafter * self._side + drafted)
+        return self._whole.take(arm * self._side + drafted)
 
     def further(self, context: Ints, rounds: Ints) -> Floats:
         """Seconds that ``rounds`` rounds took beyond ``whole``, given the sum of their contexts."""

@@ -129,13 +129,12 @@ class Engine:
 
     def _add_seconds(self, clock: Clock, rounds: Rounds) -> None:
         """The sum of what ``Rounds.seconds`` would hold, in fewer steps."""
-        drafter = self.pool.drafter_of.take(rounds.arm)
-        self.seconds += clock.whole(drafter, rounds.drafted)
+        self.seconds += clock.whole(rounds.arm, rounds.drafted)
         self.positions += rounds.position
         if self.lanes.catch_all:
             self.seconds += self.lanes.caught_up
         elif self.lanes.lagging:
-            self.seconds += clock.catch_up(drafter, rounds.catch_up)
+            self.seconds += clock.catch_up(self.pool.drafter_of.take(rounds.arm), rounds.catch_up)
 
     def rewards(self, rounds: Rounds) -> Floats:
         """[B] float64, fresh."""
@@ -168,9 +167,9 @@ class Engine:
 
     def mask(self, available: Bools) -> NDArray[np.int8]:
         """[n, K] arms worth choosing; all of them where none has a proposal, and at the end of an episode."""
-        mask = available.astype(np.int8)
+        mask = available.view(np.int8).copy()
         if not available.all():
-            mask[~_any(available)] = 1
+            mask[_none(available)] = 1
         return mask
 
     def revealed(self, playing: Bools | None) -> Revealed | None:
@@ -210,14 +209,9 @@ class Engine:
         return position, arm, drafted, accepted, emitted
 
 
-def _any(available: Bools) -> Bools:
-    """[n] whether any arm is available; by columns, since numpy is slow along a short last axis."""
-    if available.shape[1] > 32:
-        return np.asarray(available.any(axis=1))
-    found = available[:, 0].copy()
-    for k in range(1, available.shape[1]):
-        found |= available[:, k]
-    return found
+def _none(available: Bools) -> Ints:
+    """Lanes without an available arm; transposed, since numpy is slow along a short last axis."""
+    return np.flatnonzero(np.ascontiguousarray(available.view(np.uint8).T).max(axis=0) == 0)
 
 
 def _indices(trace: Trace, prompts: Any) -> Any:

@@ -52,9 +52,7 @@ class Walk:
         self._drafted, self._accepted = rounds.drafted.tolist(), rounds.accepted.tolist()
         self._reward = engine.rewards(rounds).tolist()
         clock = lanes.clock
-        self._whole = (
-            None if clock is None else clock.whole(engine.pool.drafter_of[rounds.arm], rounds.drafted).tolist()
-        )
+        self._whole = None if clock is None else clock.whole(rounds.arm, rounds.drafted).tolist()
         self._see(length)
         self._prompt = int(lanes.shift[0] + lanes.start[0])
         self._read = [-self._prompt] * len(self._model)  # position up to which each drafter has read
