@@ -17,8 +17,6 @@ from metasd.pool import Pool
 
 COLD_FREE, COLD_TABLE, COLD_MODEL = 6.0, 3.0, 3.0
 """Tokens a round expected, before anything is known, of a copy from the text, of an offline table, of a model."""
-LEVEL_ROUNDS = 10.0
-"""Rounds that the level assumed at first is worth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +50,10 @@ def geometric(rate: Floats | float, length: Ints | int) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Where every lane begins: regressions moments [D, W, W], b [K, W], and level [D], tokens a round of a drafter."""
+    """Where every lane begins: regressions moments [D, W, W], b [K, W]."""
 
     moments: Floats
     b: Floats
-    level: Floats
 
 
 def cold_start(layout: Layout) -> Start:
@@ -68,7 +65,7 @@ def cold_start(layout: Layout) -> Start:
     b[:, 0] = mean
     b[:, FROM_TABLE] = np.where(layout.free[layout.drafter_of], np.minimum(COLD_TABLE - mean, 0.0), 0.0)
     moments = np.repeat(np.eye(W)[None], len(layout.free), axis=0)
-    return Start(moments, b, expected)
+    return Start(moments, b)
 
 
 def warm_start(layout: Layout, prior: Prior, rows: float, cold: Start) -> Start:
@@ -76,4 +73,4 @@ def warm_start(layout: Layout, prior: Prior, rows: float, cold: Start) -> Start:
     moments = np.where(prior.known[:, None, None], rows * prior.moments, cold.moments)
     b = np.einsum("kvw,kw->kv", moments[layout.drafter_of], prior.theta)
     known = prior.known[layout.drafter_of] & ~layout.plain
-    return Start(moments, np.where(known[:, None], b, cold.b), np.where(prior.known, prior.level, cold.level))
+    return Start(moments, np.where(known[:, None], b, cold.b))

@@ -12,8 +12,8 @@ from metasd.core import Bools, Context, Floats, Ints, Revealed, Rounds, StopReas
 from metasd.errors import UsageError
 from metasd.policies import rollout
 from metasd.policies.base import Policy, best
-from metasd.policies.belief import LEVEL_ROUNDS, Layout, cold_start, geometric, warm_start
-from metasd.policies.features import W, features, pace_of
+from metasd.policies.belief import Layout, cold_start, geometric, warm_start
+from metasd.policies.features import W, features
 from metasd.policies.prior import Prior, lay_out
 from metasd.policies.rollout import Counterfactuals
 from metasd.pool import Pool
@@ -98,8 +98,6 @@ class Frontier(Policy):
         self.theta = np.zeros((lanes, arms, W))
         self.mass = np.zeros((lanes, drafters, 2))  # weight of the rows solved for, and of those since
         self.text_rows = np.zeros((lanes, drafters))  # rows of the present text
-        self.text_yield = np.zeros((lanes, drafters, 2))  # rounds and tokens of model drafters in the present text
-        self.level = np.zeros((lanes, drafters, 2))  # the same over all texts
         self.draws = np.zeros((lanes, drafters, 2))  # draft tokens accepted and rejected
         self.rate = np.zeros((lanes, 2))  # tokens emitted and seconds spent
         self.seen = np.zeros((lanes, drafters, W))  # features at the last choice
@@ -109,19 +107,17 @@ class Frontier(Policy):
             self._start = warm_start(self._layout, self._prior, self.n0, self._start)
 
     def clear(self, lanes: Ints) -> None:
-        moments, b, level = self._start.moments, self._start.b, self._start.level
+        moments, b = self._start.moments, self._start.b
         self.A[lanes], self.b[lanes] = moments, b
         inverse = np.linalg.inv(moments)
         self.P[lanes] = inverse
         self.theta[lanes] = np.einsum("kwv,kv->kw", inverse[self._layout.drafter_of], b)
-        self.level[lanes] = LEVEL_ROUNDS * np.stack([np.ones(len(level)), level], axis=1)
         self.draws[lanes] = DRAWS
-        self.mass[lanes], self.text_yield[lanes], self.rate[lanes] = 0.0, 0.0, 0.0
+        self.mass[lanes], self.rate[lanes] = 0.0, 0.0
         self.text_rows[lanes], self.seen[lanes], self.asked[lanes] = 0.0, 0.0, 0.0
 
     def begin(self, lanes: Ints, keys: Any) -> None:
         super().begin(lanes, keys)
-        self.text_yield[lanes] = 0.0
         self.text_rows[lanes] = 0.0
 
     # -- choosing -----------------------------------------------------------------------------------------------
@@ -129,8 +125,7 @@ class Frontier(Policy):
     def choose(self, context: Context, allowed: Bools) -> Ints:
         layout = self._layout
         assert context.signals is not None, "this policy reads signals"
-        pace = pace_of(self.text_yield[..., 0], self.text_yield[..., 1], self.level[..., 1] / self.level[..., 0])
-        self.seen[...] = features(np.asarray(context.signals, np.float64), layout.free, pace)
+        self.seen[...] = features(np.asarray(context.signals, np.float64), layout.free)
         value = self._value(context)
         value = np.where(layout.plain, 1.0, np.minimum(value, context.remaining[:, None]))
         if layout.ladder:
@@ -197,8 +192,6 @@ class Frontier(Policy):
         lane, x = rounds.lane, self.seen[rounds.lane, d]
         rejected = rounds.stop == StopReason.REJECTED
         self.draws[lane, d] += np.stack([rounds.accepted, rejected], axis=1)
-        for sums in (self.text_yield, self.level):
-            sums[lane, d] += np.stack([np.ones(len(lane)), rounds.accepted + 1.0], axis=1)
         w = np.minimum(1.0, TEXT_CAP / (1.0 + self.text_rows[lane, d]))
         self.text_rows[lane, d] += 1.0
         arms = self._layout.arms_of[d]
@@ -230,7 +223,7 @@ class Frontier(Policy):
         rows = rows[np.argsort(revealed.start_lane[rows], kind="stable")]
         lane, first, count = np.unique(revealed.start_lane[rows], return_index=True, return_counts=True)
         signals = np.asarray(revealed.signals[rows], np.float64)
-        x = features(signals, self._layout.free, np.zeros(signals.shape[:2]))[:, d]
+        x = features(signals, self._layout.free)[:, d]
         arms = self._layout.arms_of[d]
         y = np.minimum(revealed.accepted[rows, None], self._layout.draft_length[arms]) + 1.0
         w = FREE_WEIGHT * np.minimum(1.0, TEXT_CAP / (1.0 + self.text_rows[lane, d]))

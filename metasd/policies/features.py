@@ -30,20 +30,18 @@ _COLUMNS = np.array([INDEX[name] for name in _SCALED])
 _SCALES = np.array(list(_SCALED.values()))
 _MATCH = INDEX["match_length"]
 _REACH = 8.0
-PACE_ROUNDS, PACE_SCALE = 8.0, 4.0  # shrinkage of a text's own pace, in rounds, and the tokens that make it 1
 
-NAMES = ("one", *(f"match>={int(s)}" for s in STEPS), *_SCALED, "beside", "pace")
+NAMES = ("one", *(f"match>={int(s)}" for s in STEPS), *_SCALED, "beside")
 """Names of the W columns. ``beside``: for a free drafter, by how much another one's match is longer (-1..1); for a
-model drafter, 1 where no free drafter has anything to say. ``pace``: how much more than expected the model drafter
-yielded in this text so far (-1..1); 0 for free drafters."""
+model drafter, 1 where no free drafter has anything to say."""
 
 W = len(NAMES)
-BESIDE, PACE = W - 2, W - 1
+BESIDE = W - 1
 FROM_TABLE = NAMES.index("from_table")
 
 
 def own_features(signals: Floats) -> Floats:
-    """[..., W] features of signals [..., F]; unknown (NaN) entries count as 0, ``beside`` and ``pace`` are 0."""
+    """[..., W] features of signals [..., F]; unknown (NaN) entries count as 0, ``beside`` is 0."""
     known = np.nan_to_num(signals, nan=0.0, posinf=0.0, neginf=0.0)
     x = np.zeros((*signals.shape[:-1], W))
     x[..., 0] = 1.0
@@ -62,13 +60,13 @@ def speaker(signals: Floats, free: Bools) -> tuple[Floats, Floats]:
     return np.argmax(match, axis=1), match
 
 
-def features(signals: Floats, free: Bools, pace: Floats) -> Floats:
+def features(signals: Floats, free: Bools) -> Floats:
     """[n, D, W] what each drafter's index looks at.
 
     A free drafter sees its own signals. A model drafter, which has none, sees those of the free drafter that speaks
     for the text: they say how well the text can be copied, thus what it would have to beat.
 
-    Args: signals [n, D, F], free [D], pace [n, D].
+    Args: signals [n, D, F], free [D].
     """
     best, match = speaker(signals, free)
     x = own_features(signals)
@@ -80,7 +78,6 @@ def features(signals: Floats, free: Bools, pace: Floats) -> Floats:
     model = np.flatnonzero(~free)
     if len(model):
         x[:, model] = shared[:, None, :]
-        x[:, model, PACE] = pace[:, model]
     if free.sum() > 1:
         _compare(x, match, free)
     return x
@@ -93,11 +90,3 @@ def _compare(x: Floats, match: Floats, free: Bools) -> None:
         others[d] = False
         longest = np.maximum(match[:, others].max(axis=1), 0.0)
         x[:, d, BESIDE] = np.clip((longest - match[:, d]) / _REACH, -1.0, 1.0)
-
-
-def pace_of(rounds: Floats, tokens: Floats, level: Floats) -> Floats:
-    """By how much a drafter's mean yield in this text differs from its level, shrunk, in -1..1.
-
-    Args: its rounds and the tokens they emitted in this text, its mean tokens a round over all (any one shape).
-    """
-    return np.clip((tokens - level * rounds) / (rounds + PACE_ROUNDS) / PACE_SCALE, -1.0, 1.0)

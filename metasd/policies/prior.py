@@ -1,7 +1,7 @@
 """The file that ``metasd fit`` writes for the default policy, laid out for a pool.
 
 Knows the pool and JSON, not how the numbers were learned (``metasd.policies.rollout``). A prior holds, by drafter, the
-second moments of its features and its level; by model (a drafter at a draft length) the regression ``theta`` of
+second moments of its features; by model (a drafter at a draft length) the regression ``theta`` of
 its worth in tokens; and token tables: what the last tokens and the proposed token say beyond the signals.
 """
 
@@ -28,7 +28,6 @@ class Prior:
 
     name: str
     known: Bools  # [D] drafters it speaks of
-    level: Floats  # [D] their mean tokens a round
     moments: Floats  # [D, W, W] mean of x x^T, regularised
     theta: Floats  # [K, W]
     tables: Mapping[str, TokenTable]  # K columns each
@@ -60,11 +59,11 @@ def lay_out(data: Mapping[str, Any], pool: Pool) -> Prior:
 def _lay_out(data: Mapping[str, Any], pool: Pool) -> Prior:
     index = {d.name: i for i, d in enumerate(pool.drafters)}
     count, arms = max(len(pool.drafters), 1), len(pool)
-    known, level, moments = np.zeros(count, bool), np.zeros(count), np.zeros((count, W, W))
+    known, moments = np.zeros(count, bool), np.zeros((count, W, W))
     theta, scale = np.zeros((arms, W)), np.zeros((arms, len(data["drafters"])))
     for column, entry in enumerate(data["drafters"]):
         d = index[entry["name"]]
-        known[d], level[d], moments[d] = True, entry["level"], unpack(entry["moments"])
+        known[d], moments[d] = True, unpack(entry["moments"])
         own = np.flatnonzero((pool.drafter_of == d) & ~pool.plain)
         share, theta[own] = _models(entry["models"], pool.draft_length[own])
         scale[own, column] = share
@@ -72,7 +71,7 @@ def _lay_out(data: Mapping[str, Any], pool: Pool) -> Prior:
         name: TokenTable(np.asarray(t["keys"], np.int64), np.asarray(t["values"], np.float64) @ scale.T)
         for name, t in data.get("tables", {}).items()
     }
-    return Prior(_name(data, pool), known, level, moments, theta, tables)
+    return Prior(_name(data, pool), known, moments, theta, tables)
 
 
 def _name(data: Mapping[str, Any], pool: Pool) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from metasd.core import Bools, Floats, Ints
-from metasd.policies.features import NAMES, PACE, W, features, pace_of
+from metasd.policies.features import NAMES, W, features
 from metasd.policies.prior import SCHEMA, pack
 from metasd.policies.tokens import TokenTable, fit_tables, speaker_proposal, token_keys
 from metasd.pool import DrafterInfo
@@ -75,7 +75,6 @@ class Walk:
     ahead: Floats  # [N + P] rounds to go; each text has one more row, for its end
     at: Ints  # [N] row of ``ahead`` of each start
     beside: Ints  # [N] row of ``ahead`` that the reference drafter leads to
-    pace: Floats  # [N, D]
     visited: Bools  # [N]
 
     @property
@@ -92,7 +91,7 @@ class Walk:
 def fit(data: Counterfactuals, iterations: int = 3, tables: bool = True) -> dict[str, Any]:
     """The prior, as JSON-serialisable data for ``metasd.policies.prior.lay_out``."""
     emitted = np.stack([data.emitted(d, lengths[-1]) for d, lengths in enumerate(data.draft_lengths)], axis=1)
-    x = features(np.asarray(data.signals, np.float64), data.free, np.zeros(emitted.shape))
+    x = features(np.asarray(data.signals, np.float64), data.free)
     offers = data.proposed > 0
     weight = text_weights(data, np.ones(len(x), bool))
     level = np.array([np.average(emitted[o, d], weights=weight[o]) for d, o in enumerate(offers.T)])
@@ -102,16 +101,12 @@ def fit(data: Counterfactuals, iterations: int = 3, tables: bool = True) -> dict
     expected, _ = learner(x, emitted.astype(np.float64), weight)
     for _ in range(iterations):
         chosen = np.argmax(np.where(offers, expected, -np.inf), axis=1)
-        walk = follow(data, chosen, reference, emitted, level)
-        x[:, ~data.free, PACE] = walk.pace[:, ~data.free]
+        walk = follow(data, chosen, reference, emitted)
         weight = text_weights(data, walk.visited)
         hoped = learner(x, emitted.astype(np.float64), weight)[0][rows, reference]
         worth = np.where(at_reference, emitted, walk.worth(emitted, hoped))
         expected, found = learner(x, worth, weight)
-    entries = [
-        _entry(data, d, x[:, d], weight, walk, hoped, worth[:, d]) | {"level": float(level[d])}
-        for d in range(len(level))
-    ]
+    entries = [_entry(data, d, x[:, d], weight, walk, hoped, worth[:, d]) for d in range(len(level))]
     return {
         "schema": SCHEMA,
         "policy": "frontier",
@@ -193,40 +188,20 @@ def reference_of(data: Counterfactuals, offers: Bools, level: Floats) -> Ints:
     return np.argmax(np.where(offers, rank, -1.0), axis=1)
 
 
-def follow(data: Counterfactuals, chosen: Ints, reference: Ints, emitted: Ints, level: Floats) -> Walk:
-    """Walk all texts with drafter ``chosen`` [N] at each start. Args: emitted [N, D], level [D] tokens a round."""
+def follow(data: Counterfactuals, chosen: Ints, reference: Ints, emitted: Ints) -> Walk:
+    """Walk all texts with drafter ``chosen`` [N] at each start; ``reference`` [N]; ``emitted`` [N, D]."""
     rows = np.arange(len(chosen))
     at = rows + data.text()
-    step = emitted[rows, chosen]
-    steps, who, models = step.tolist(), chosen.tolist(), (~data.free).tolist()
+    steps = emitted[rows, chosen].tolist()
     ahead = np.zeros(len(rows) + len(data.offsets) - 1)
-    visited, pace = np.zeros(len(rows), bool), np.zeros(emitted.shape)
+    visited = np.zeros(len(rows), bool)
     for p, (begin, end) in enumerate(zip(data.offsets[:-1].tolist(), data.offsets[1:].tolist(), strict=True)):
         to_go = [0.0] * (end - begin + 1)
         for t in range(end - begin - 1, -1, -1):
             to_go[t] = 1.0 + to_go[t + steps[begin + t]]
         ahead[begin + p : end + p + 1] = to_go
-        _pace_of(begin, end, steps, who, models, level, visited, pace)
-    return Walk(ahead, at, at + emitted[rows, reference], pace, visited)
-
-
-def _pace_of(
-    begin: int,
-    end: int,
-    steps: list[int],
-    who: list[int],
-    models: list[bool],
-    level: Floats,
-    visited: Bools,
-    pace: Floats,
-) -> None:
-    """Fill ``visited`` and ``pace`` of one text: what the policy would know of model drafters at each start."""
-    rounds, tokens = np.zeros(len(level)), np.zeros(len(level))
-    t = begin
-    while t < end:
-        visited[t] = True
-        if models[who[t]] and t + steps[t] < end:
-            rounds[who[t]] += 1
-            tokens[who[t]] += steps[t]
-        pace[t + 1 : min(t + 1 + steps[t], end)] = pace_of(rounds, tokens, level)
-        t += steps[t]
+        t = begin
+        while t < end:
+            visited[t] = True
+            t += steps[t]
+    return Walk(ahead, at, at + emitted[rows, reference], visited)
