@@ -27,9 +27,7 @@ class MetaSDVectorEnv(VectorEnv[NDArray[np.float32], Ints, NDArray[Any]]):
     """N copies of ``MetaSDEnv`` as one batch; spaces, rewards, arguments and meaning are documented there.
 
     ``reset(seed=s)`` gives lane j what ``MetaSDEnv.reset(seed=s + j)`` gives. ``info`` holds one [N] array a key with a
-    mask under ``_key``; ``revealed`` is an object array of dicts.
-
-    Further arguments:
+    mask under ``_key``; ``revealed`` is an object array of dicts. Further arguments:
         num_envs: N.
         autoreset_mode: "NextStep" (default), "SameStep" or "Disabled", as Gymnasium defines them.
             NextStep: the step after an episode's end only resets; ``info["autoreset"]`` [N] marks these dummy
@@ -128,8 +126,10 @@ class MetaSDVectorEnv(VectorEnv[NDArray[np.float32], Ints, NDArray[Any]]):
             engine.begin(dummy)
             reward[dummy] = 0
         terminated = rounds.finished
-        truncated = self._truncated(engine, terminated)
-        over = np.flatnonzero(terminated if self.max_episode_steps is None else terminated | truncated)
+        truncated = np.zeros(self.num_envs, bool)
+        if self.max_episode_steps is not None:
+            truncated = (engine.tick - engine.begun >= self.max_episode_steps) & ~terminated
+        over = np.flatnonzero(terminated | truncated)
         revealed = None if engine.revealer is None else self._revealed(engine, dummy)
         if self._same:
             obs, info = self._same_step(engine, terminated, over)
@@ -155,11 +155,6 @@ class MetaSDVectorEnv(VectorEnv[NDArray[np.float32], Ints, NDArray[Any]]):
         if arms.view(np.uint64).max(initial=0) >= len(self.arms):  # a negative number is a huge one here
             raise UsageError(f"actions {arms.min()}..{arms.max()}, but the arms are 0..{len(self.arms) - 1}")
         return arms
-
-    def _truncated(self, engine: Engine, terminated: Bools) -> Bools:
-        if self.max_episode_steps is None:
-            return np.zeros(self.num_envs, bool)
-        return (engine.tick - engine.begun >= self.max_episode_steps) & ~terminated
 
     def _next_step(self, engine: Engine, ended: Bools, over: Ints) -> tuple[Any, dict[str, Any]]:
         """The last observation of episodes that are over; they stay parked until they are begun again."""
@@ -192,7 +187,7 @@ class MetaSDVectorEnv(VectorEnv[NDArray[np.float32], Ints, NDArray[Any]]):
             final["final_info"] = {}
             self._add(final["final_info"], result)
             final["final_info"] |= {"action_mask": mask, "_action_mask": _flags(self.num_envs, over)}
-            final["_final_obs"], final["_final_info"] = (_flags(self.num_envs, over) for _ in range(2))
+            final |= {key: _flags(self.num_envs, over) for key in ("_final_obs", "_final_info")}
             engine.begin(over)
         context = engine.context()
         return engine.observer.encode(context).T, self._info(engine, context) | final
