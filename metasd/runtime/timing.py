@@ -56,7 +56,7 @@ def measure_costs(
     text: Sequence[int],
     *,
     repeats: int = 4,
-    limit: float = 5.0,
+    limit: float = 3.5,
 ) -> CostModel:
     """Time the target and every drafter on ``text`` (token ids; repeated where a longer one is needed).
 
