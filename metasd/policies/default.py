@@ -26,6 +26,8 @@ TEXT_CAP = 100.0  # rows after which those of one text count less and less: a ru
 PATIENCE = 1 / 32  # solve again once the new rows weigh this share of all
 DRAWS = (2.0, 1.0)  # draft tokens accepted and rejected before any: a chance of two in three
 TIE = 1e-9
+REJECTED, DRAFT_LIMIT = int(StopReason.REJECTED), int(StopReason.DRAFT_LIMIT)
+TEXT_ENDED, BUDGET_ENDED = int(StopReason.TEXT_ENDED), int(StopReason.BUDGET_ENDED)
 
 
 class Frontier(Policy):
@@ -52,7 +54,7 @@ class Frontier(Policy):
         self,
         objective: str = "rounds",
         alpha: float = 1.0,
-        n0: float = 100.0,
+        n0: float = 1000.0,
         reward: str = "tokens",
         mask: bool = True,
     ) -> None:
@@ -61,7 +63,7 @@ class Frontier(Policy):
             raise UsageError(f"objective {objective!r} is unknown; use rounds or time")
         if reward != "tokens":
             raise UsageError(f"this policy counts emitted tokens, reward {reward!r} does not fit; use reward=tokens")
-        if alpha < 0 or n0 <= 0:
+        if not (alpha >= 0 and n0 > 0):
             raise UsageError(f"alpha {alpha} must be >= 0 and n0 {n0} > 0")
         self.objective, self.alpha, self.n0 = objective, alpha, n0
         self.prior = "none"
@@ -183,18 +185,19 @@ class Frontier(Policy):
 
     def learn(self, rounds: Rounds, reward: Floats) -> None:
         """Model drafters: every round of their own that the drafter, not the text's end, brought to an end."""
-        cut = (rounds.stop == StopReason.TEXT_ENDED) | (rounds.stop == StopReason.BUDGET_ENDED)
-        used = rounds.take(self._layout.model_arm[rounds.arm] & ~cut)
-        for d in np.unique(self._layout.drafter_of[used.arm]) if len(used) else ():
-            self._learn_model(int(d), used.take(self._layout.drafter_of[used.arm] == d))
+        told = self._layout.model_arm[rounds.arm] & (rounds.stop != TEXT_ENDED) & (rounds.stop != BUDGET_ENDED)
+        drafter = self._layout.drafter_of[rounds.arm]
+        for d in self._layout.models:
+            rows = np.flatnonzero(told & (drafter == d))
+            if len(rows):
+                self._learn_model(int(d), rounds if len(rows) == len(rounds) else rounds.take(rows))
 
     def _learn_model(self, d: int, rounds: Rounds) -> None:
-        lane, x = rounds.lane, self.seen[rounds.lane, d]
-        rejected = rounds.stop == StopReason.REJECTED
-        self.draws[lane, d] += np.stack([rounds.accepted, rejected], axis=1)
+        lane, x, arms = rounds.lane, self.seen[rounds.lane, d], self._layout.arms_of[d]
+        self.draws[lane, d, 0] += rounds.accepted
+        self.draws[lane, d, 1] += rounds.stop == REJECTED
         w = np.minimum(1.0, TEXT_CAP / (1.0 + self.text_rows[lane, d]))
         self.text_rows[lane, d] += 1.0
-        arms = self._layout.arms_of[d]
         y = self._yields(rounds, self._layout.draft_length[arms], self.draws[lane, d])
         wx = w[:, None] * x
         self.A[lane, d] += wx[:, :, None] * x[:, None, :]
@@ -209,7 +212,7 @@ class Frontier(Policy):
         """
         known = np.minimum(rounds.accepted[:, None], lengths) + 1.0
         beyond = np.maximum(lengths - rounds.drafted[:, None], 0)
-        full = (rounds.stop == StopReason.DRAFT_LIMIT)[:, None] & (beyond > 0)
+        full = (rounds.stop == DRAFT_LIMIT)[:, None] & (beyond > 0)
         rate = np.minimum(draws[:, :1] / draws.sum(axis=1, keepdims=True), 0.99)
         return np.where(full, known + geometric(rate, beyond), known)
 

@@ -42,7 +42,7 @@ FROM_TABLE = NAMES.index("from_table")
 
 def own_features(signals: Floats) -> Floats:
     """[..., W] features of signals [..., F]; unknown (NaN) entries count as 0, ``beside`` is 0."""
-    known = np.nan_to_num(signals, nan=0.0, posinf=0.0, neginf=0.0)
+    known = np.where(np.isnan(signals), 0.0, signals)
     x = np.zeros((*signals.shape[:-1], W))
     x[..., 0] = 1.0
     x[..., 1 : 1 + len(STEPS)] = known[..., _MATCH, None] >= STEPS
