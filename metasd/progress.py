@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
-EVERY = 10.0  # seconds between lines where stderr is not a terminal
+EVERY = 10.0
+"""Seconds between lines where stderr is not a terminal."""
+
+
+class Advance(Protocol):
+    """What the work calls: ``advance(steps)`` when it got on, ``advance.say(line)`` for a remark."""
+
+    def __call__(self, steps: int = 1) -> None: ...
+
+    def say(self, line: str) -> None: ...
 
 
 @contextmanager
-def bar(total: int, label: str) -> Iterator[Callable[..., None]]:
-    """Yields ``advance(steps=1)``; ``total`` is in the same steps."""
+def bar(total: int, label: str) -> Iterator[Advance]:
+    """Yields an ``Advance``; ``total`` is in its steps."""
     if sys.stderr.isatty():
         with _terminal(total, label) as advance:
             yield advance
@@ -21,7 +31,7 @@ def bar(total: int, label: str) -> Iterator[Callable[..., None]]:
 
 
 @contextmanager
-def _terminal(total: int, label: str) -> Iterator[Callable[..., None]]:
+def _terminal(total: int, label: str) -> Iterator[Advance]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -29,10 +39,14 @@ def _terminal(total: int, label: str) -> Iterator[Callable[..., None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(label, total=total)
 
-        def advance(steps: int = 1) -> None:
-            progress.advance(task, steps)
+        class _Bar:
+            def __call__(self, steps: int = 1) -> None:
+                progress.advance(task, steps)
 
-        yield advance
+            def say(self, line: str) -> None:
+                progress.console.print(line, highlight=False, markup=False)
+
+        yield _Bar()
 
 
 class _Lines:
@@ -49,4 +63,7 @@ class _Lines:
             return
         self.spoke = now
         left = (now - self.began) / max(self.done, 1) * (self.total - self.done)
-        print(f"{self.label}: {self.done}/{self.total}, {left:.0f} s left", file=sys.stderr)  # noqa: T201
+        self.say(f"{self.label}: {self.done}/{self.total}, {left:.0f} s left")
+
+    def say(self, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)  # noqa: T201

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from metasd.errors import UsageError
-from metasd.runtime import gguf
+from metasd.runtime import gguf, narrow
 
 try:
     import torch
@@ -94,7 +94,9 @@ def load_target(spec: str = SMOLLM2, device: str = "cpu", dtype: str = "float32"
     except Exception as error:  # the loaders raise many kinds; the user needs the first line of any of them
         raise UsageError(f"cannot load model {spec!r}: {_first_line(error)}") from error
     revision = revision or getattr(model.config, "_commit_hash", None) or "unknown"
-    return as_target(model.to(where), tokenizer, name, revision)
+    model = model.to(where)
+    narrow.install(model)
+    return as_target(model, tokenizer, name, revision)
 
 
 def as_target(model: Any, tokenizer: Any, name: str, revision: str = "unknown") -> Target:

@@ -14,13 +14,13 @@ from typing import Any
 
 import torch
 
+from metasd import progress
 from metasd.drafters.base import Drafter
 from metasd.errors import UsageError
 from metasd.pool import Pool
 from metasd.runtime.about import manifest_of
 from metasd.runtime.conversation import Text
 from metasd.runtime.load import Target
-from metasd.runtime.meter import Meter
 from metasd.runtime.recorder import Recorder
 from metasd.runtime.timing import measure_costs
 from metasd.runtime.warp import Sampling
@@ -46,7 +46,6 @@ def record(
     seed: int = 0,
     raw: bool = False,
     resume: bool = False,
-    progress: bool | None = None,
 ) -> dict[str, Any]:
     """Record ``texts`` (id, domain, prompt tokens) into the trace folder ``out``; returns a summary (see ``_summary``).
 
@@ -57,7 +56,6 @@ def record(
     Args:
         raw: no chat template.
         resume: go on behind the prompts committed so far; another configuration is refused.
-        progress: a bar on stderr, or lines where that is no terminal. None: the bar if it is one, else nothing.
 
     An interrupt commits what is recorded and is raised again. Raises UsageError for what the user can mend.
     """
@@ -74,10 +72,10 @@ def record(
     for name, _, tokens in texts:
         recorder.check(name, tokens)
     manifest = manifest_of(target, pool, texts, sampling, max_new_tokens=max_new_tokens, seed=seed, raw=raw)
-    with TraceWriter(out, manifest, resume=resume) as writer, Meter(len(texts), progress) as meter:
+    with TraceWriter(out, manifest, resume=resume) as writer:
         done = _follow(recorder, out, writer, texts)
-        meter.skip(done)
-        _record(recorder, texts[done:], writer, meter)
+        with progress.bar(len(texts) - done, "recording (prompts)") as advance:
+            _record(recorder, texts[done:], writer, advance)
     trace = open_trace(out)
     if done < len(texts) or trace.costs is None:
         with recorder.stage("costs"):
@@ -97,10 +95,10 @@ def _follow(recorder: Recorder, out: Path, writer: TraceWriter, texts: Sequence[
     return done
 
 
-def _record(recorder: Recorder, texts: Sequence[Text], writer: TraceWriter, meter: Meter) -> None:
+def _record(recorder: Recorder, texts: Sequence[Text], writer: TraceWriter, advance: progress.Advance) -> None:
     committed = time.perf_counter()
     for slow in (name for name, packed in recorder.packed.items() if not packed):
-        meter.say(f"{slow} attends to what it likes, not as told: reading it position by position, which is slow")
+        advance.say(f"{slow} attends to what it likes, not as told: reading it position by position, which is slow")
     for text in texts:
         made = recorder.record(text)
         with recorder.stage("write"):
@@ -110,8 +108,10 @@ def _record(recorder: Recorder, texts: Sequence[Text], writer: TraceWriter, mete
                 committed = time.perf_counter()
         wrong = recorder.mismatches.get(made.id, 0)
         if wrong and recorder.target.model.dtype in EXACT:
-            meter.say(f"prompt {made.id!r}: {wrong} of {len(made.tokens)} tokens differ between narrow and wide passes")
-        meter.advance(len(made.tokens))
+            advance.say(
+                f"prompt {made.id!r}: {wrong} of {len(made.tokens)} tokens differ between narrow and wide passes"
+            )
+        advance()
 
 
 def _first_text(trace: Trace) -> list[int]:

@@ -134,7 +134,7 @@ class Lanes:
             stop=stop,
             finished=finished,
             catch_up=np.zeros(len(row), np.int64),
-            overlap=self.outcomes.overlap(cell, drafted) if self.overlap else None,
+            overlap=self.outcomes.overlap(cell, drafted, accepted, stop) if self.overlap else None,
         )
         self._time(rounds, at, row, drafter)
         if lanes is None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metasd.core import NO_END, Bools, Floats, Ints, Rounds, settle
+from metasd.core import NO_END, Bools, Floats, Ints, Rounds, StopReason, settle
 from metasd.errors import TraceError, UsageError
 from metasd.noise import Keys, uniform_at
 from metasd.pool import Pool
@@ -81,6 +81,8 @@ class Outcomes:
         deep = (-1, self.depth)
         self._accept = None if trace.accept is None else plain(trace.accept).reshape(deep)
         self._overlap = None if trace.overlap is None else plain(trace.overlap).reshape(deep)
+        branches = trace.sampled and trace.manifest.get("config", {}).get("chains") == "rejected"
+        self._branches = np.array([not d.deterministic for d in trace.drafters]) if branches else None
         self._side = np.uint16(self.depth + 1)
         self._square = (self.depth + 1) ** 2
         self.reach = self.depth + 2
@@ -148,15 +150,28 @@ class Outcomes:
         u = uniform_at(judge[:, None], position[:, None] + np.arange(self.depth))
         return np.minimum.accumulate(u < self._accept.take(cell, axis=0), axis=1).sum(axis=1)
 
-    def overlap(self, cell: Ints, drafted: Ints) -> Floats:
+    def overlap(self, cell: Ints, drafted: Ints, accepted: Ints, stop: Ints) -> Floats:
         """[n, G] overlap at each drafted position of the drafter's own chain, NaN beyond.
+
+        A sampled trace of the recorder's holds, for a drafter that samples, the chain that a rejection at its first
+        token leads to (config ``chains`` "rejected"). A round that accepts k tokens is on the text up to depth k and
+        on the branch of start t + k behind it: together with the text and the drawn bits that is the law of live
+        decoding. Where the text ended inside the draft nothing is known behind its end: NaN.
 
         Raises UsageError when the trace did not record it.
         """
         if self._overlap is None:
             raise UsageError("this trace records no overlap; use reward=block_efficiency")
         width = self.pool.max_draft_length
-        values = self._overlap.take(cell, axis=0)[:, :width].astype(np.float32)
+        if self._branches is None:
+            values = self._overlap.take(cell, axis=0)[:, :width].astype(np.float32)
+        else:
+            depth = np.arange(width)[None, :]
+            on_text = np.where(self._branches[cell % self.D, None], np.minimum(depth, accepted[:, None]), 0)
+            rows = np.minimum(cell[:, None] + on_text * self.D, len(self._overlap) - 1)
+            values = self._overlap[rows, depth - on_text].astype(np.float32)
+            over = self._branches[cell % self.D] & (stop == StopReason.TEXT_ENDED)
+            values[over[:, None] & (depth >= accepted[:, None])] = np.nan
         values[np.arange(width) >= drafted[:, None]] = np.nan
         return values
 

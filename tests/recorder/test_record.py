@@ -195,13 +195,12 @@ def test_refusals_name_the_value(world, tmp_path):
 
 
 def test_progress_lines_say_what_is_left(world, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("metasd.runtime.meter.EVERY", 0.0)
-    world().record(tmp_path / "t", max_new_tokens=4, progress=True)
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0].startswith("recorded 1 of 9 prompts, 4 tokens, ")
-    assert lines[-1].startswith("recorded 9 of 9 prompts, 36 tokens, 0 s left")
-    world().record(tmp_path / "u", max_new_tokens=4)
-    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr("metasd.progress.EVERY", 0.0)
+    world().record(tmp_path / "t", max_new_tokens=4)
+    out, err = capsys.readouterr()
+    assert err.splitlines()[0].startswith("recording (prompts): 1/9, ")
+    assert err.splitlines()[-1] == "recording (prompts): 9/9, 0 s left"
+    assert out == ""
 
 
 def test_models_that_cannot_be_packed_are_recorded_position_by_position(world, tmp_path, capsys):
@@ -209,7 +208,7 @@ def test_models_that_cannot_be_packed_are_recorded_position_by_position(world, t
     here = world()
     forward = here.target.model.forward
     here.target.model.forward = lambda *args, **kwargs: forward(*args, **(kwargs | {"attention_mask": None}))
-    summary = here.record(tmp_path / "slow", progress=True)
+    summary = here.record(tmp_path / "slow")
     assert summary["packed"] == {"target": False, "near": True, "skip": True}
     assert "target attends to what it likes" in capsys.readouterr().err
     wide, slow = open_trace(tmp_path / "wide"), open_trace(tmp_path / "slow")
@@ -231,7 +230,7 @@ def test_wide_and_narrow_passes_that_differ_are_counted(world, tmp_path, capsys,
         return logits
 
     monkeypatch.setattr(PackedReader, "_pass", wrong)
-    summary = world().record(tmp_path / "wrong", progress=True)
+    summary = world().record(tmp_path / "wrong")
     assert summary["mismatched_prompts"] == {"p0": 1, "p3": 1, "p6": 1}
     assert summary["mismatches"] == 3
     assert "prompt 'p3': 1 of 20 tokens differ" in capsys.readouterr().err
