@@ -37,6 +37,10 @@ class StopReason(IntEnum):
     BUDGET_ENDED = 4
 
 
+# The same as numpy numbers: choosing among enum members costs more than all the rest of ``settle``.
+_REJECTED, _PROPOSAL_ENDED, _DRAFT_LIMIT, _TEXT_ENDED, _BUDGET_ENDED = np.array(list(StopReason), np.int64)
+
+
 @dataclass(slots=True)
 class Context:
     """All that a policy may look at before a round; nothing in it knows the future.
@@ -165,12 +169,8 @@ def settle(
     emitted = np.minimum(agreed + 1, ends_in)
     accepted = np.minimum(agreed, emitted)
     text_over = ends_in <= agreed + 1
-    full = np.where(
-        drafted == draft_length,
-        StopReason.DRAFT_LIMIT,
-        np.where(drafted == limit, StopReason.BUDGET_ENDED, StopReason.PROPOSAL_ENDED),
-    )
-    stop = np.where(ends_in <= agreed, StopReason.TEXT_ENDED, np.where(agreed < drafted, StopReason.REJECTED, full))
+    full = np.where(drafted == draft_length, _DRAFT_LIMIT, np.where(drafted == limit, _BUDGET_ENDED, _PROPOSAL_ENDED))
+    stop = np.where(ends_in <= agreed, _TEXT_ENDED, np.where(agreed < drafted, _REJECTED, full))
     return Rounds(
         lane=lane,
         prompt=prompt,

@@ -35,7 +35,7 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--drafter", "drafters", multiple=True, metavar="SPEC", help="name or name:key=value,... (repeat)."
         ),
-        click.option("--draft-length", type=int, default=8, show_default=True, help="Draft length of every drafter."),
+        click.option("--draft-length", type=int, default=3, show_default=True, help="Draft length of every drafter."),
         click.option("--max-new-tokens", type=int, default=128, show_default=True, help="Token budget of a text."),
         click.option("--temperature", type=float, default=0.0, show_default=True, help="0 decodes greedily."),
         click.option("--top-k", type=int, help="Sample among the k likeliest tokens."),

@@ -30,6 +30,9 @@ REJECTED, DRAFT_LIMIT = int(StopReason.REJECTED), int(StopReason.DRAFT_LIMIT)
 TEXT_ENDED, BUDGET_ENDED = int(StopReason.TEXT_ENDED), int(StopReason.BUDGET_ENDED)
 
 
+_ONLY = np.zeros(1, np.int64)
+
+
 class Frontier(Policy):
     """Index of arm k: x.theta_k + alpha sqrt(x^T A^-1 x) [model drafters only] + prior's corrections - rho cost_k.
 
@@ -218,17 +221,26 @@ class Frontier(Policy):
 
     def observe(self, revealed: Revealed) -> None:
         """Free drafters: every start whose length is resolved. Censored rows are bounds, not lengths: never used."""
-        used = self._layout.free[revealed.drafter] & (revealed.proposed > 0) & ~revealed.censored & ~revealed.ended
-        for d in np.unique(revealed.drafter[used]):
-            self._learn_free(int(d), revealed, np.flatnonzero(used & (revealed.drafter == d)))
+        told = self._layout.free[revealed.drafter] & (revealed.proposed > 0) & ~revealed.censored & ~revealed.ended
+        used = np.flatnonzero(told)
+        if not len(used):
+            return
+        drafter, lane, accepted = revealed.drafter[used], revealed.start_lane[used], revealed.accepted[used]
+        x = features(np.asarray(revealed.signals[used], np.float64), self._layout.free)[np.arange(len(used)), drafter]
+        for d in sorted(set(drafter.tolist())):
+            rows = np.flatnonzero(drafter == d)
+            self._learn_free(d, lane[rows], x[rows], accepted[rows])
 
-    def _learn_free(self, d: int, revealed: Revealed, rows: Ints) -> None:
-        rows = rows[np.argsort(revealed.start_lane[rows], kind="stable")]
-        lane, first, count = np.unique(revealed.start_lane[rows], return_index=True, return_counts=True)
-        signals = np.asarray(revealed.signals[rows], np.float64)
-        x = features(signals, self._layout.free)[:, d]
+    def _learn_free(self, d: int, start_lane: Ints, x: Floats, accepted: Ints) -> None:
+        """Rows [r] of drafter ``d``: the lane of each start, its features [r, W] and its accepted length."""
+        if self.lanes > 1:
+            order = np.argsort(start_lane, kind="stable")
+            start_lane, x, accepted = start_lane[order], x[order], accepted[order]
+            lane, first, count = np.unique(start_lane, return_index=True, return_counts=True)
+        else:
+            lane, first, count = _ONLY, _ONLY, np.array([len(x)])
         arms = self._layout.arms_of[d]
-        y = np.minimum(revealed.accepted[rows, None], self._layout.draft_length[arms]) + 1.0
+        y = np.minimum(accepted[:, None], self._layout.draft_length[arms]) + 1.0
         w = FREE_WEIGHT * np.minimum(1.0, TEXT_CAP / (1.0 + self.text_rows[lane, d]))
         self.text_rows[lane, d] += FREE_WEIGHT * count
         wx = np.repeat(w, count)[:, None] * x

@@ -85,8 +85,8 @@ def features(signals: Floats, free: Bools) -> Floats:
 
 def _compare(x: Floats, match: Floats, free: Bools) -> None:
     """Fill ``beside`` of the free drafters: the longest match among the others, minus their own."""
-    for d in np.flatnonzero(free):
-        others = free.copy()
-        others[d] = False
-        longest = np.maximum(match[:, others].max(axis=1), 0.0)
-        x[:, d, BESIDE] = np.clip((longest - match[:, d]) / _REACH, -1.0, 1.0)
+    own = match[:, free]
+    two = np.partition(own, -2, axis=1)[:, -2:]  # second longest, longest
+    others = np.where(own == two[:, 1:], two[:, :1], two[:, 1:])  # of equal longest ones the second is as long
+    longest = np.maximum(others, 0.0)
+    x[:, free, BESIDE] = np.minimum(np.maximum((longest - own) / _REACH, -1.0), 1.0)

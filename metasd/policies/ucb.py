@@ -18,7 +18,7 @@ class MetaSDUCB(IndexPolicy):
     beta: width of the confidence bound. At 1 the choice is close to random over a few hundred rounds.
     """
 
-    def __init__(self, beta: float = 0.05, reward: str = "auto", mask: bool = True) -> None:
+    def __init__(self, beta: float = 0.1, reward: str = "auto", mask: bool = True) -> None:
         super().__init__(reward, mask)
         self.beta = within("beta", beta, 0)
 

@@ -29,7 +29,7 @@ class CachedModel:
     Raises UsageError at construction when the model's cache cannot be cropped.
 
     Attributes:
-        seconds: wall time of all forward passes so far (on CUDA: of queueing them, and of ``wait``).
+        seconds: wall time of all passes so far, cropping the cache for them included (on CUDA: of queueing them, and of ``wait``).
         vocab_size: V, columns of the logits.
     """
 
@@ -115,8 +115,10 @@ class CachedModel:
         if keep == 0:
             self.reset()
             return
+        start = time.perf_counter()
         # negative counts mean "remove" in every release; positive ones changed their meaning
         self._cache.crop(keep - self._length)
+        self.seconds += time.perf_counter() - start
         self._length = keep
 
 

@@ -18,7 +18,7 @@ import torch
 from metasd.core import Floats
 from metasd.drafters.base import Draft
 from metasd.runtime.cache import CachedModel, Tokens
-from metasd.runtime.warp import Sampling, pick
+from metasd.runtime.warp import Sampling, likelihood, pick
 from metasd.signals import rounded
 
 
@@ -55,15 +55,16 @@ class Verifier:
         logits = self.target.forward(given, m + 1)
         self.target.wait()
         drafted = torch.tensor(draft.tokens, dtype=torch.int64, device=logits.device)
-        compare = self.overlap and m > 0
-        p = self.sampling.probs(logits) if compare or not self.sampling.greedy else None
         if self.sampling.greedy:
             said = [logits.argmax(dim=-1)]
+            if self.overlap and m:
+                said.append(_greedy_overlap(logits[:-1], drafted, draft, self.sampling))
         else:
-            assert p is not None and uniforms is not None, "sampling needs uniforms"  # noqa: PT018
+            assert uniforms is not None, "sampling needs uniforms"
+            p = self.sampling.probs(logits)
             said = [torch.stack(judge(p, drafted, draft.probs, torch.from_numpy(uniforms).to(p.device)))]
-        if compare and p is not None:
-            said.append(_overlap(p, drafted, draft, self.sampling))
+            if self.overlap and m:
+                said.append(_overlap(p[:-1], drafted, draft.probs))
         values = torch.cat([part.double() for part in said]).tolist()  # the round's one synchronisation
         shown = rounded(np.array(values[len(said[0]) :], np.float64)) if self.overlap else None
         head = [int(v) for v in values[: len(said[0])]]
@@ -109,11 +110,14 @@ def remainder(p: torch.Tensor, drafted: torch.Tensor, q: torch.Tensor | None, ag
     return rest.where((agreed < m) & (rest.sum() > 0), row)
 
 
-def _overlap(p: torch.Tensor, drafted: torch.Tensor, draft: Draft, sampling: Sampling) -> torch.Tensor:
-    """[m] sum of min(p, q): 1 - TV. At temperature 0 both at OVERLAP_TEMPERATURE; one-hot q leaves p(token)."""
-    q = draft.probs
-    if q is None and draft.logits is not None:
-        q = sampling.probs(draft.logits)
-    if q is None:
-        return p[:-1].gather(1, drafted[:, None])[:, 0]
-    return torch.minimum(p[:-1], q).sum(-1)
+def _greedy_overlap(logits: torch.Tensor, drafted: torch.Tensor, draft: Draft, sampling: Sampling) -> torch.Tensor:
+    """[m] 1 - TV of both sides at OVERLAP_TEMPERATURE; logits [m, V]."""
+    if draft.logits is None and draft.probs is None:
+        return likelihood(logits, drafted)
+    q = draft.probs if draft.logits is None else sampling.probs(draft.logits)
+    return _overlap(sampling.probs(logits), drafted, q)
+
+
+def _overlap(p: torch.Tensor, drafted: torch.Tensor, q: torch.Tensor | None) -> torch.Tensor:
+    """[m] sum of min(p, q): 1 - TV, for p and q [m, V]; a one-hot q (None) leaves p(token)."""
+    return p.gather(1, drafted[:, None])[:, 0] if q is None else torch.minimum(p, q).sum(-1)

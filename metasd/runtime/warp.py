@@ -42,6 +42,14 @@ class Sampling:
         return warp(logits, self.temperature, self.top_k, self.top_p)
 
 
+def likelihood(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """[m] probability of ``tokens`` [m] under logits [m, V] at OVERLAP_TEMPERATURE, without a softmax to throw away."""
+    values = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if OVERLAP_TEMPERATURE != 1:
+        values = values / OVERLAP_TEMPERATURE
+    return (values.gather(1, tokens[:, None])[:, 0] - values.logsumexp(dim=-1)).exp()
+
+
 def warp(
     logits: torch.Tensor, temperature: float, top_k: int | None = None, top_p: float | None = None
 ) -> torch.Tensor:
@@ -50,7 +58,9 @@ def warp(
     top_k keeps the k largest (ties with the k-th included); top_p keeps the fewest largest whose mass reaches p, of
     those that top_k left. What is kept is renormalised.
     """
-    values = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
+    values = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if temperature != 1:
+        values = values / temperature
     if top_k is not None and top_k < values.shape[-1]:
         smallest = values.topk(top_k, dim=-1).values[..., -1:]
         values = values.masked_fill(values < smallest, -torch.inf)
