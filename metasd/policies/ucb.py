@@ -15,7 +15,8 @@ from metasd.policies.drawing import row_sum
 class MetaSDUCB(IndexPolicy):
     """MetaSD-UCB: mean + beta sqrt(2 ln t / n), t the trials so far (Kim, Jung, Yun, arXiv 2604.05417, Alg. 2).
 
-    beta: width of the confidence bound. At 1 the choice is close to random over a few hundred rounds.
+    beta: width of the confidence bound. At 1 the choice is close to random over a few hundred rounds; 0.1 was best of
+        a sweep on the reference trace (docs/benchmarks.md).
     """
 
     def __init__(self, beta: float = 0.1, reward: str = "auto", mask: bool = True) -> None:

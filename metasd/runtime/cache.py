@@ -29,7 +29,8 @@ class CachedModel:
     Raises UsageError at construction when the model's cache cannot be cropped.
 
     Attributes:
-        seconds: wall time of all passes so far, cropping the cache for them included (on CUDA: of queueing them, and of ``wait``).
+        seconds: wall time of all passes so far, cropping the cache for them included (on CUDA: of queueing
+            them, and of ``wait``).
         vocab_size: V, columns of the logits.
     """
 
