@@ -63,7 +63,7 @@ def ucb1(arm, t):
 
 
 def metasd_ucb(arm, t):
-    return arm.mean + 0.05 * math.sqrt(2 * math.log(t) / arm.n)
+    return arm.mean + 0.1 * math.sqrt(2 * math.log(t) / arm.n)
 
 
 def ucb_tuned(arm, t):
