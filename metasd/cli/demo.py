@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 FIDELITY_TOKENS = 24
 FIDELITY_LENGTHS = (1, 3, 8)
+RECORDED_LENGTH = 8
 
 
 @click.command("demo")
@@ -33,8 +34,9 @@ def command(out: Path, target: str, per_domain: int, max_new_tokens: int) -> Non
     _record(models, trace_folder, max_new_tokens)
     log.rule("2. replay: every policy on that trace, without the models")
     best = _compare(trace_folder, models, report)
-    log.rule(f"3. run live: {best} beside plain decoding and every fixed arm")
-    _run(models, best, max_new_tokens)
+    length = _draft_length(trace_folder, best)
+    log.rule(f"3. run live: {best} at draft length {length}, beside plain decoding and every fixed arm")
+    _run(models, best, length, max_new_tokens)
     log.rule("4. check: is what was simulated what runs?")
     _check(models, open_trace(trace_folder))
     click.echo(f"report: {report}\ntrace: {trace_folder}")
@@ -46,7 +48,7 @@ def _open(target: str, per_domain: int, max_new_tokens: int) -> Models:
     models = open_models(
         target=target,
         drafters=(),
-        draft_length=8,
+        draft_length=RECORDED_LENGTH,
         max_new_tokens=max_new_tokens,
         temperature=0.0,
         top_k=None,
@@ -94,13 +96,26 @@ def _compare(folder: Path, models: Models, report: Path) -> str:
     return best
 
 
-def _run(models: Models, spec: str, max_new_tokens: int) -> None:
+def _draft_length(folder: Path, spec: str) -> int:
+    """The draft length at which replay, on the clock just measured, promises the most tokens a second."""
+    from metasd.sim.replay import replay
+    from metasd.traces import open_trace
+
+    trace = open_trace(folder)
+    lengths = range(1, RECORDED_LENGTH + 1)
+    speeds = [replay(trace, spec, draft_length=n).rows()[-1]["tokens_per_second"] for n in lengths]
+    promised = ", ".join(f"{n}: {speed:.1f}" for n, speed in zip(lengths, speeds, strict=True))
+    click.echo(f"tokens/s that replay promises, by draft length: {promised}")
+    return 1 + speeds.index(max(speeds))
+
+
+def _run(models: Models, spec: str, length: int, max_new_tokens: int) -> None:
     from metasd.progress import bar
     from metasd.runtime import live
     from metasd.table import show
 
     how = live.Decoding(max_new_tokens=max_new_tokens)
-    entrants = live.contenders([spec], models.build, baseline=True, prior=None)
+    entrants = live.contenders([spec], partial(models.build, length), baseline=True, prior=None)
     with bar(len(models.texts) * len(entrants), "decoding") as advance:
         live.run(models.target, entrants, models.texts, how, advance=advance)
     show(live.rows(entrants, models.texts), result_console(), domains=False)
