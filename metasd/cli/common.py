@@ -16,8 +16,21 @@ if TYPE_CHECKING:
 FilePath = click.Path(path_type=Path)
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout, nothing else.")
-trace_option = click.option("--trace", "path", type=FilePath, required=True, help="Folder of a recorded trace.")
-prior_option = click.option("--prior", type=FilePath, help="Prior file written by metasd fit.")
+
+
+def once(context: click.Context, option: click.Parameter, given: tuple[Any, ...]) -> Any:
+    """The one value of an option. Raises click.BadParameter for a second one, which would replace the first unseen."""
+    if len(given) > 1:
+        raise click.BadParameter(f"given {len(given)} times ({', '.join(map(str, given))}); give it once")
+    return given[0] if given else None
+
+
+prior_option = click.option(
+    "--prior", type=FilePath, multiple=True, callback=once, help="Prior file written by metasd fit."
+)
+trace_option = click.option(
+    "--trace", "path", type=FilePath, required=True, multiple=True, callback=once, help="Folder of a recorded trace."
+)
 reset_option = click.option(
     "--reset",
     type=click.Choice(["prompt", "never"]),

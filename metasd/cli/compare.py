@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 
 import click
@@ -75,6 +76,8 @@ def command(
         resume_dir=resume,
         progress=bar,
     )
+    if prior is not None:
+        outcome.config["prior"] = {"file": prior.name, "sha256": sha256(prior.read_bytes()).hexdigest()}
     result = document(outcome, reference=reference)
     if csv_file is not None:
         from metasd.report.table import write_csv

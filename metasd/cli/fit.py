@@ -7,20 +7,21 @@ from pathlib import Path
 
 import click
 
-from metasd.cli.common import FilePath, trace_option, unaligned_option
+from metasd.cli.common import FilePath, unaligned_option
 
 
 @click.command("fit")
-@trace_option
+@click.option("--trace", "paths", type=FilePath, multiple=True, required=True, help="Folder of a trace (repeat).")
+@click.argument("more", nargs=-1, type=FilePath, metavar="[DIR]...")
 @click.option("--policy", "spec", required=True, metavar="NAME", help="Policy to fit.")
 @click.option("--out", type=FilePath, required=True, help="Prior file to write.")
 @unaligned_option
-def command(path: Path, spec: str, out: Path, include_unaligned: bool) -> None:
-    """Learn a policy's prior from a recorded trace, for --prior of replay, run and compare."""
+def command(paths: tuple[Path, ...], more: tuple[Path, ...], spec: str, out: Path, include_unaligned: bool) -> None:
+    """Learn a policy's prior from recorded traces, for --prior of replay, run and compare."""
     from metasd.sim.fit import fit
     from metasd.traces import open_trace
 
-    prior = fit(open_trace(path, include_unaligned=include_unaligned), spec)
+    prior = fit([open_trace(path, include_unaligned=include_unaligned) for path in (*paths, *more)], spec)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(prior) + "\n")
     click.echo(f"{out}: {out.stat().st_size / 1000:.0f} kB")

@@ -65,12 +65,14 @@ def import_(form: str, path: Path, out: Path, as_json: bool) -> None:
     from metasd.results import document
     from metasd.traces import describe, import_trace
 
-    import_trace(form, path, out)
-    facts = describe(out)
+    made = import_trace(form, path, out)
+    for warning in made.warnings:
+        click.echo(f"warning: {warning}", err=True)
     if as_json:
-        emit(document("trace import", {"format": form, "path": path.name}, [], trace=facts))
+        extra = {"unaligned": made.unaligned, "warnings": made.warnings}
+        emit(document("trace import", {"format": form, "path": path.name}, [], trace=describe(out), **extra))
     else:
-        click.echo(f"{out}: {facts['prompts']} prompts, {facts['rows']} positions")
+        click.echo(f"{out}: {made.prompts} prompts, {made.rows} positions, {made.unaligned} prompts unaligned")
 
 
 @group.command("synth")

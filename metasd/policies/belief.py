@@ -24,12 +24,13 @@ class Layout:
     """What of the pool is needed at every step."""
 
     free: Bools  # [D]
+    learns: Bools  # [D] free drafters that have an arm
     models: Ints  # drafters that are not free
     model_arm: Bools  # [K] arms of those
     drafter_of: Ints  # [K]
     draft_length: Ints  # [K]
     plain: Bools  # [K]
-    arms_of: tuple[Ints, ...]  # [D] drafting arms of each drafter, by ascending draft length
+    arms: Ints  # [D, M] drafting arms of each drafter, by ascending draft length, the last repeated
     ladder: tuple[tuple[int, int], ...]  # (shorter, longer) neighbours among the arms of one drafter
 
     @classmethod
@@ -37,10 +38,19 @@ class Layout:
         count = max(len(pool.drafters), 1)
         free = pool.free if len(pool.drafters) else np.ones(1, bool)
         own = [np.flatnonzero(~pool.plain & (pool.drafter_of == d)) for d in range(count)]
-        arms = tuple(a[np.argsort(pool.draft_length[a], kind="stable")] for a in own)
-        ladder = tuple((int(s), int(t)) for a in arms for s, t in pairwise(a))
-        model_arm = ~free[pool.drafter_of] & ~pool.plain
-        return cls(free, np.flatnonzero(~free), model_arm, pool.drafter_of, pool.draft_length, pool.plain, arms, ladder)
+        sorted_ = [a[np.argsort(pool.draft_length[a], kind="stable")].tolist() for a in own]
+        longest = max(map(len, sorted_))
+        return cls(
+            free=free,
+            learns=free & np.array([len(a) > 0 for a in own]),
+            models=np.flatnonzero(~free),
+            model_arm=~free[pool.drafter_of] & ~pool.plain,
+            drafter_of=pool.drafter_of,
+            draft_length=pool.draft_length,
+            plain=pool.plain,
+            arms=np.array([a + (a[-1:] or [0]) * (longest - len(a)) for a in sorted_], np.int64),
+            ladder=tuple((s, t) for a in sorted_ for s, t in pairwise(a)),
+        )
 
 
 def geometric(rate: Floats | float, length: Ints | int) -> Floats:

@@ -13,7 +13,7 @@ from metasd.errors import UsageError
 from metasd.policies import rollout
 from metasd.policies.base import Policy, best
 from metasd.policies.belief import Layout, cold_start, geometric, warm_start
-from metasd.policies.features import W, features
+from metasd.policies.features import W, features, free_features
 from metasd.policies.prior import Prior, lay_out
 from metasd.policies.rollout import Counterfactuals
 from metasd.pool import Pool
@@ -28,9 +28,7 @@ DRAWS = (2.0, 1.0)  # draft tokens accepted and rejected before any: a chance of
 TIE = 1e-9
 REJECTED, DRAFT_LIMIT = int(StopReason.REJECTED), int(StopReason.DRAFT_LIMIT)
 TEXT_ENDED, BUDGET_ENDED = int(StopReason.TEXT_ENDED), int(StopReason.BUDGET_ENDED)
-
-
-_ONLY = np.zeros(1, np.int64)
+_ZERO = np.zeros(1, np.int64)
 
 
 class Frontier(Policy):
@@ -189,26 +187,19 @@ class Frontier(Policy):
     def learn(self, rounds: Rounds, reward: Floats) -> None:
         """Model drafters: every round of their own that the drafter, not the text's end, brought to an end."""
         told = self._layout.model_arm[rounds.arm] & (rounds.stop != TEXT_ENDED) & (rounds.stop != BUDGET_ENDED)
-        drafter = self._layout.drafter_of[rounds.arm]
-        for d in self._layout.models:
-            rows = np.flatnonzero(told & (drafter == d))
-            if len(rows):
-                self._learn_model(int(d), rounds if len(rows) == len(rounds) else rounds.take(rows))
-
-    def _learn_model(self, d: int, rounds: Rounds) -> None:
-        lane, x, arms = rounds.lane, self.seen[rounds.lane, d], self._layout.arms_of[d]
-        self.draws[lane, d, 0] += rounds.accepted
-        self.draws[lane, d, 1] += rounds.stop == REJECTED
-        w = np.minimum(1.0, TEXT_CAP / (1.0 + self.text_rows[lane, d]))
-        self.text_rows[lane, d] += 1.0
-        y = self._yields(rounds, self._layout.draft_length[arms], self.draws[lane, d])
-        wx = w[:, None] * x
-        self.A[lane, d] += wx[:, :, None] * x[:, None, :]
-        self.b[lane[:, None], arms[None, :]] += y[:, :, None] * wx[:, None, :]
-        self._solve(lane, d, w)
+        if not told.all():
+            rounds = rounds.take(told)
+        if not len(rounds):
+            return
+        lane, drafter = rounds.lane, self._layout.drafter_of[rounds.arm]
+        self.draws[lane, drafter, 0] += rounds.accepted
+        self.draws[lane, drafter, 1] += rounds.stop == REJECTED
+        lengths = self._layout.draft_length[self._layout.arms[drafter]]
+        y = self._yields(rounds, lengths, self.draws[lane, drafter])
+        self._add(lane, drafter, self.seen[lane, drafter], y, 1.0)
 
     def _yields(self, rounds: Rounds, lengths: Ints, draws: Floats) -> Floats:
-        """[n, arms] tokens the round would have emitted at each draft length of the drafter.
+        """[n, M] tokens the round would have emitted at each of the drafter's draft ``lengths`` [n, M].
 
         Exact up to the length played, and beyond it unless all of the draft was accepted; then what a longer draft
         would have added is unknown, and its mean at the drafter's running acceptance rate stands in.
@@ -221,42 +212,44 @@ class Frontier(Policy):
 
     def observe(self, revealed: Revealed) -> None:
         """Free drafters: every start whose length is resolved. Censored rows are bounds, not lengths: never used."""
-        told = self._layout.free[revealed.drafter] & (revealed.proposed > 0) & ~revealed.censored & ~revealed.ended
+        layout = self._layout
+        told = layout.learns[revealed.drafter] & (revealed.proposed > 0) & ~revealed.censored & ~revealed.ended
         used = np.flatnonzero(told)
         if not len(used):
             return
-        drafter, lane, accepted = revealed.drafter[used], revealed.start_lane[used], revealed.accepted[used]
-        x = features(np.asarray(revealed.signals[used], np.float64), self._layout.free)[np.arange(len(used)), drafter]
-        for d in sorted(set(drafter.tolist())):
-            rows = np.flatnonzero(drafter == d)
-            self._learn_free(d, lane[rows], x[rows], accepted[rows])
+        drafter, lane = revealed.drafter[used], revealed.start_lane[used]
+        if len(used) > 1:  # rows of one regression together, those of one text in order
+            order = np.argsort(lane * len(layout.free) + drafter, kind="stable")
+            used, drafter, lane = used[order], drafter[order], lane[order]
+        x = free_features(np.asarray(revealed.signals[used], np.float64), layout.free, drafter)
+        y = np.minimum(revealed.accepted[used, None], layout.draft_length[layout.arms[drafter]]) + 1.0
+        self._add(lane, drafter, x, y, FREE_WEIGHT)
 
-    def _learn_free(self, d: int, start_lane: Ints, x: Floats, accepted: Ints) -> None:
-        """Rows [r] of drafter ``d``: the lane of each start, its features [r, W] and its accepted length."""
-        if self.lanes > 1:
-            order = np.argsort(start_lane, kind="stable")
-            start_lane, x, accepted = start_lane[order], x[order], accepted[order]
-            lane, first, count = np.unique(start_lane, return_index=True, return_counts=True)
-        else:
-            lane, first, count = _ONLY, _ONLY, np.array([len(x)])
-        arms = self._layout.arms_of[d]
-        y = np.minimum(accepted[:, None], self._layout.draft_length[arms]) + 1.0
-        w = FREE_WEIGHT * np.minimum(1.0, TEXT_CAP / (1.0 + self.text_rows[lane, d]))
-        self.text_rows[lane, d] += FREE_WEIGHT * count
+    def _add(self, lane: Ints, drafter: Ints, x: Floats, y: Floats, weight: float) -> None:
+        """Learn rows [r], those of one lane and drafter together: features [r, W], yields by draft length [r, M]."""
+        new = (lane[1:] != lane[:-1]) | (drafter[1:] != drafter[:-1])
+        first = np.concatenate((_ZERO, np.flatnonzero(new) + 1))
+        count = np.diff(first, append=len(lane))
+        lane, drafter = lane[first], drafter[first]
+        w = weight * np.minimum(1.0, TEXT_CAP / (1.0 + self.text_rows[lane, drafter]))
+        self.text_rows[lane, drafter] += weight * count
         wx = np.repeat(w, count)[:, None] * x
-        self.A[lane, d] += np.add.reduceat(wx[:, :, None] * x[:, None, :], first)
-        self.b[lane[:, None], arms[None, :]] += np.add.reduceat(y[:, :, None] * wx[:, None, :], first)
-        self._solve(lane, d, w * count)
+        self.A[lane, drafter] += np.add.reduceat(wx[:, :, None] * x[:, None, :], first)
+        # The last arm repeated is added to once: numpy gathers, adds and puts back.
+        self.b[lane[:, None], self._layout.arms[drafter]] += np.add.reduceat(y[:, :, None] * wx[:, None, :], first)
+        self._solve(lane, drafter, w * count)
 
-    def _solve(self, lane: Ints, d: int, weight: Floats) -> None:
-        """Note the ``weight`` [n] of new rows of drafter ``d``; solve again on lanes where enough came together."""
-        self.mass[lane, d, 1] += weight
-        due = lane[self.mass[lane, d, 1] >= PATIENCE * self.mass[lane, d, 0]]
-        if not len(due):
+    def _solve(self, lane: Ints, drafter: Ints, weight: Floats) -> None:
+        """Note the ``weight`` [n] of new rows of each (lane, drafter); solve again where enough came together."""
+        mass = self.mass[lane, drafter]
+        mass[:, 1] += weight
+        due = mass[:, 1] >= PATIENCE * mass[:, 0]
+        mass[due] = np.stack((mass[due].sum(axis=1), np.zeros(np.count_nonzero(due))), axis=1)
+        self.mass[lane, drafter] = mass
+        if not due.any():
             return
-        inverse = np.linalg.inv(self.A[due, d])
-        arms = self._layout.arms_of[d]
-        self.P[due, d] = inverse
-        self.theta[due[:, None], arms[None, :]] = self.b[due[:, None], arms[None, :]] @ inverse
-        self.mass[due, d, 0] += self.mass[due, d, 1]
-        self.mass[due, d, 1] = 0.0
+        lane, drafter = lane[due], drafter[due]
+        inverse = np.linalg.inv(self.A[lane, drafter])
+        arm = lane[:, None], self._layout.arms[drafter]
+        self.P[lane, drafter] = inverse
+        self.theta[arm] = self.b[arm] @ inverse

@@ -49,10 +49,10 @@ class Exp3(Policy):
 class Exp3Spec(Exp3):
     """EXP3Spec of BanditSpec: loss (L + 1 - Y) / L, Y tokens emitted, L the longest draft (arXiv 2505.15141).
 
-    p ~ exp(-eta_t * sum of losses / p) with eta_t = sqrt(ln K / (t K)).
+    p ~ exp(-eta_t * sum of losses / p) with eta_t = sqrt(ln K / (t K)). As published it knows no availability: mask is off unless asked for.
     """
 
-    def __init__(self, reward: str = "tokens", mask: bool = True) -> None:
+    def __init__(self, reward: str = "tokens", mask: bool = False) -> None:
         super().__init__(emitted_only("exp3spec", reward), mask)
 
     def losses(self, rounds: Rounds, reward: Floats) -> Floats:

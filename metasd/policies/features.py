@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from metasd.core import Bools, Floats
+from metasd.core import Bools, Floats, Ints
 from metasd.signals import INDEX
 
 STEPS = np.array([2, 3, 4, 5, 6, 7, 8, 10, 13, 17, 25, 49], np.float64)
@@ -42,22 +42,25 @@ FROM_TABLE = NAMES.index("from_table")
 
 def own_features(signals: Floats) -> Floats:
     """[..., W] features of signals [..., F]; unknown (NaN) entries count as 0, ``beside`` is 0."""
-    known = np.where(np.isnan(signals), 0.0, signals)
     x = np.zeros((*signals.shape[:-1], W))
     x[..., 0] = 1.0
-    x[..., 1 : 1 + len(STEPS)] = known[..., _MATCH, None] >= STEPS
-    x[..., 1 + len(STEPS) : BESIDE] = np.minimum(np.maximum(known[..., _COLUMNS] / _SCALES, 0.0), 1.0)
+    x[..., 1 : 1 + len(STEPS)] = signals[..., _MATCH, None] >= STEPS
+    x[..., 1 + len(STEPS) : BESIDE] = np.minimum(np.fmax(signals.take(_COLUMNS, axis=-1) / _SCALES, 0.0), 1.0)
     return x
 
 
-def speaker(signals: Floats, free: Bools) -> tuple[Floats, Floats]:
+def speaker(signals: Floats, free: Bools) -> tuple[Ints, Floats]:
     """Which free drafter speaks for the text: the one with the longest match, first in pool order.
 
     Args: signals [n, D, F], free [D]. Returns ([n] its index, [n, D] match lengths, -1 where there is nothing said).
     """
-    match = signals[:, :, _MATCH]
-    match = np.where(np.isnan(match) | ~free, -1.0, match)
+    match = _said(signals, free)
     return np.argmax(match, axis=1), match
+
+
+def _said(signals: Floats, free: Bools) -> Floats:
+    """[n, D] match lengths, -1 for drafters that say nothing."""
+    return np.where(free, np.fmax(signals[:, :, _MATCH], -1.0), -1.0)
 
 
 def features(signals: Floats, free: Bools) -> Floats:
@@ -78,15 +81,29 @@ def features(signals: Floats, free: Bools) -> Floats:
     model = np.flatnonzero(~free)
     if len(model):
         x[:, model] = shared[:, None, :]
-    if free.sum() > 1:
+    if len(free) - len(model) > 1:
         _compare(x, match, free)
+    return x
+
+
+def free_features(signals: Floats, free: Bools, drafter: Ints) -> Floats:
+    """[r, W] ``features(signals, free)[row, drafter[row]]`` of free drafters, nothing else computed."""
+    rows = np.arange(len(drafter))
+    x = own_features(signals[rows, drafter])
+    if np.count_nonzero(free) > 1:
+        match = _said(signals, free)
+        own = match[rows, drafter]
+        match[rows, drafter] = -1.0
+        x[:, BESIDE] = _ahead(match.max(axis=1), own)
     return x
 
 
 def _compare(x: Floats, match: Floats, free: Bools) -> None:
     """Fill ``beside`` of the free drafters: the longest match among the others, minus their own."""
-    own = match[:, free]
-    two = np.partition(own, -2, axis=1)[:, -2:]  # second longest, longest
-    others = np.where(own == two[:, 1:], two[:, :1], two[:, 1:])  # of equal longest ones the second is as long
-    longest = np.maximum(others, 0.0)
-    x[:, free, BESIDE] = np.minimum(np.maximum((longest - own) / _REACH, -1.0), 1.0)
+    others = np.where(np.eye(len(free), dtype=bool), -1.0, match[:, None, :]).max(axis=2)
+    x[:, free, BESIDE] = _ahead(others, match)[:, free]
+
+
+def _ahead(others: Floats, own: Floats) -> Floats:
+    """By how much the longest match of ``others`` (-1: none) is longer, scaled and clipped to -1..1."""
+    return np.minimum(np.maximum((np.maximum(others, 0.0) - own) / _REACH, -1.0), 1.0)

@@ -84,6 +84,7 @@ class HedgeSpec(FullInformation):
     """HedgeSpec: Hedge or NormalHedge on every drafter's expected length (arXiv 2510.20064).
 
     The paper's g is 1 - TV(p, q) at each position; the agreement with the committed token, used here, has that mean.
+    As published it knows no availability: mask is off unless asked for.
 
     weights: "hedge": w ~ exp(-eta_t L), L the summed losses, eta_t = sqrt(8 ln K / t) after t losses (Cesa-Bianchi
         and Lugosi 2006, Theorem 2.3); "normalhedge": w ~ R+ / c exp(R+^2 / (2 c)), R+ the positive part of the regret
@@ -91,7 +92,7 @@ class HedgeSpec(FullInformation):
         Freund, Hsu 2009).
     """
 
-    def __init__(self, weights: str = "hedge", score: str = "length", mask: bool = True) -> None:
+    def __init__(self, weights: str = "hedge", score: str = "length", mask: bool = False) -> None:
         super().__init__(score, mask)
         if weights not in ("hedge", "normalhedge"):
             raise UsageError(f"weights {weights!r} is unknown; use hedge or normalhedge")

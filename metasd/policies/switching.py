@@ -13,7 +13,8 @@ class UCB2(IndexPolicy):
     """UCB2: the arm with the largest index is played tau(r + 1) - tau(r) rounds, tau(r) = ceil((1 + alpha)^r).
 
     index = mean + sqrt((1 + alpha) ln(e t / tau(r)) / (2 tau(r))), r the blocks the arm has had (Auer, Cesa-Bianchi,
-    Fischer 2002, figure 2). O(log t) switches. A block of length 0 by rounding is played for 1 round.
+    Fischer 2002, figure 2). O(log t) switches. A block of length 0 by rounding is played for 1 round; one that is cut
+    short because the arm has no proposal is resumed when the arm is chosen again.
     """
 
     def __init__(self, alpha: float = 0.5, reward: str = "auto", mask: bool = True) -> None:
@@ -24,7 +25,7 @@ class UCB2(IndexPolicy):
         super().allocate(lanes, arms)
         self.blocks = np.zeros((lanes, arms))
         self.arm = np.zeros(lanes, np.int64)
-        self.left = np.zeros(lanes)
+        self.left = np.zeros((lanes, arms))  # rounds left of the block each arm is in
 
     def clear(self, lanes: Ints) -> None:
         super().clear(lanes)
@@ -41,17 +42,18 @@ class UCB2(IndexPolicy):
 
     def choose(self, context: Context, allowed: Bools) -> Ints:
         lanes = np.arange(self.lanes)
-        new = (self.left <= 0) | ~allowed[lanes, self.arm]
-        self.arm[:] = np.where(new, super().choose(context, allowed), self.arm)
-        had = self.blocks[lanes, self.arm]
-        length = np.where(self.n[lanes, self.arm] > 0, self.tau(had + 1) - self.tau(had), 1)
-        self.left[:] = np.where(new, np.maximum(length, 1), self.left)
-        self.blocks[lanes, self.arm] += new & (self.n[lanes, self.arm] > 0)
+        over = (self.left[lanes, self.arm] <= 0) | ~allowed[lanes, self.arm]
+        self.arm[:] = np.where(over, super().choose(context, allowed), self.arm)
+        had, tried = self.blocks[lanes, self.arm], self.n[lanes, self.arm] > 0
+        new = self.left[lanes, self.arm] <= 0
+        length = np.where(tried, self.tau(had + 1) - self.tau(had), 1)
+        self.left[lanes, self.arm] = np.where(new, np.maximum(length, 1), self.left[lanes, self.arm])
+        self.blocks[lanes, self.arm] += new & tried
         return self.arm.copy()
 
     def learn(self, rounds: Rounds, reward: Floats) -> None:
         super().learn(rounds, reward)
-        self.left[rounds.lane] -= 1
+        self.left[rounds.lane, rounds.arm] -= 1
 
 
 class TsallisSwitch(Policy):

@@ -28,15 +28,15 @@ SEED_BLOCK = 10
 
 
 def default_policies() -> list[str]:
-    """Every registered policy that needs no setting."""
-    found = []
-    for name in POLICIES:
+    """Every registered policy that needs no setting, under its first name."""
+    found: dict[type, str] = {}
+    for name, policy in POLICIES.items():
         try:
             make(name)
         except UsageError:
             continue
-        found.append(name)
-    return found
+        found.setdefault(policy, name)
+    return list(found.values())
 
 
 def compare(

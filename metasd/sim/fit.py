@@ -5,6 +5,7 @@ Knows traces and which policies can be fitted; the learning itself is the policy
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,11 +24,13 @@ LENGTHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 32)
 """Draft lengths that a prior is fitted at, beside the longest recorded one of each drafter."""
 
 
-def fit(trace: Trace, policy_name: str) -> dict[str, Any]:
-    """The prior that ``policy_name`` learns from ``trace``, JSON-serialisable, for ``Policy.set_prior``.
+def fit(traces: Trace | Sequence[Trace], policy_name: str) -> dict[str, Any]:
+    """The prior that ``policy_name`` learns from one trace or several together, JSON-serialisable, for ``set_prior``.
 
-    Raises UsageError for an unknown policy, one that learns nothing offline, or a trace without counterfactuals.
+    Raises UsageError for an unknown policy, one that learns nothing offline, a trace without counterfactuals, or
+    traces of different drafters.
     """
+    given = [traces] if isinstance(traces, Trace) else list(traces)
     name, _ = specs.parse(policy_name)
     if name not in POLICIES:
         raise UsageError(f"unknown policy {name!r}; choose one of {', '.join(POLICIES)}")
@@ -35,9 +38,32 @@ def fit(trace: Trace, policy_name: str) -> dict[str, Any]:
     if learn is None:
         able = ", ".join(n for n, p in POLICIES.items() if hasattr(p, "fit"))
         raise UsageError(f"policy {name!r} learns no prior; metasd fit can train {able}")
-    prior: dict[str, Any] = learn(counterfactuals(trace))
-    target = trace.manifest.get("target")
-    return prior if target is None else prior | {"target": target}
+    prior: dict[str, Any] = learn(together([counterfactuals(trace) for trace in given]))
+    targets = {str(trace.manifest["target"]): trace.manifest["target"] for trace in given if "target" in trace.manifest}
+    return prior | {"target": next(iter(targets.values()))} if len(targets) == 1 else prior
+
+
+def together(parts: Sequence[Counterfactuals]) -> Counterfactuals:
+    """The texts of all ``parts``. Raises UsageError unless all speak of the same drafters, in the same order."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    names = [[(d.name, d.kind) for d in part.drafters] for part in parts]
+    for other in names[1:]:
+        if other != names[0]:
+            told = ", ".join(name for name, _ in other)
+            raise UsageError(f"traces of different drafters ({told}); fit them one by one")
+    starts = np.cumsum([0, *(part.offsets[-1] for part in parts)])
+    offsets = [part.offsets[1:] + start for part, start in zip(parts, starts, strict=False)]
+    columns = ("proposed", "accepted", "signals", "tail", "proposal")
+    joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in columns}
+    lengths = [sorted({n for part in parts for n in part.draft_lengths[d]}) for d in range(len(first.drafters))]
+    return Counterfactuals(
+        drafters=first.drafters,
+        draft_lengths=lengths,
+        offsets=np.concatenate([[0], *offsets]).astype(np.int64),
+        **joined,
+    )
 
 
 def counterfactuals(trace: Trace) -> Counterfactuals:

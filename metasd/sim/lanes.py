@@ -230,7 +230,7 @@ class Lanes:
         back = np.array([2, 1])
         at = position[:, None] - back
         tail = plain(self.trace.tokens).take(np.maximum(row[:, None] - back, 0)).astype(np.int64)
-        if self.trace.prompt_tokens is None:
+        if self.trace.prompt_tokens is None or not len(self.trace.prompt_tokens):
             return np.where(at >= 0, tail, -1)
         ends, lengths = self._prompt_ends[text], self._prompt_lengths[text]
         from_prompt = plain(self.trace.prompt_tokens).take(ends[:, None] + at, mode="clip").astype(np.int64)

@@ -22,20 +22,21 @@ from metasd.pool import Pool
 from metasd.traces.trace import Trace
 
 _DRAFTED, _ACCEPTED, _EMITTED, _BYTE, _LONG = 8, 16, 24, 255, 511
+UNKNOWN_BUDGET = 1 << 20
 _FINISHED = np.int64(-1 << 62)  # the sign bit says so, and is lost nowhere
 
 
 def budgets(trace: Trace, budget: int | None) -> Ints:
     """[P] the token budget of each text: ``budget``, or the one it was recorded under.
 
-    A text that ended by itself keeps the whole budget: ``remaining`` must not tell how long the text will be.
+    A text that ended by itself keeps the whole budget: ``remaining`` must not tell how long the text will be. Where
+    none is recorded (imports) it is UNKNOWN_BUDGET, which says nothing of any text either.
     Raises UsageError for a budget below 1 or above the length of a text that the recorder's budget cut.
     """
     lengths = trace.lengths
     if budget is None:
         recorded = trace.manifest.get("config", trace.manifest).get("max_new_tokens")
-        longest = int(lengths.max()) if len(lengths) else 0
-        return np.where(trace.ended, max(longest, int(recorded or 0)), lengths)
+        return np.where(trace.ended, max(int(lengths.max(initial=0)), int(recorded or UNKNOWN_BUDGET)), lengths)
     if budget < 1:
         raise UsageError(f"a budget of {budget} tokens; give 1 or more")
     short = np.flatnonzero(~np.asarray(trace.ended) & (lengths < budget))

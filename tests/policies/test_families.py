@@ -477,3 +477,11 @@ def test_a_setting_out_of_range_is_named(spec):
 def test_an_unknown_choice_is_named(spec):
     with pytest.raises(UsageError, match=spec.split("=")[1]):
         make(spec)
+
+
+def test_ucb2_resumes_a_block_that_was_cut_short(bench):
+    """An arm that comes and goes must not climb through its blocks without playing them."""
+    pool, keys = bench.pool(), bench.keys(3)
+    policy = bench.bound(make("ucb2"), pool, keys)
+    bench.drive(policy, bench.World(pool, [0.7, 0.5, 0.3], keys, shows=[0.5, 1.0, 1.0]), 300)
+    assert (policy.n >= policy.tau(policy.blocks) - policy.left - 1).all()
