@@ -30,6 +30,7 @@ class Layout:
     drafter_of: Ints  # [K]
     draft_length: Ints  # [K]
     plain: Bools  # [K]
+    some_plain: bool
     arms: Ints  # [D, M] drafting arms of each drafter, by ascending draft length, the last repeated
     ladder: tuple[tuple[int, int], ...]  # (shorter, longer) neighbours among the arms of one drafter
 
@@ -48,14 +49,43 @@ class Layout:
             drafter_of=pool.drafter_of,
             draft_length=pool.draft_length,
             plain=pool.plain,
+            some_plain=bool(pool.plain.any()),
             arms=np.array([a + (a[-1:] or [0]) * (longest - len(a)) for a in sorted_], np.int64),
             ladder=tuple((s, t) for a in sorted_ for s, t in pairwise(a)),
         )
+
+    def level(self, value: Floats, offered: Floats) -> Floats:
+        """[B, K] ``value``, made consistent: a longer draft of the same drafter never yields less than a shorter one,
+        and the same where the proposal, ``offered`` [B, D] tokens (NaN: unknown), ends before."""
+        value = value.copy()
+        for short, long in self.ladder:
+            value[:, long] = np.maximum(value[:, long], value[:, short])
+            same = offered[:, self.drafter_of[short]] <= self.draft_length[short]  # False for NaN
+            value[same, long] = value[same, short]
+        return value
 
 
 def geometric(rate: Floats | float, length: Ints | int) -> Floats:
     """Mean accepted of ``length`` draft tokens if each is accepted with chance ``rate`` < 1: r (1 - r^g) / (1 - r)."""
     return np.asarray(rate * (1.0 - rate**length) / (1.0 - rate))
+
+
+def gather(lane: Ints, drafter: Ints, rows: Floats) -> tuple[Ints, Ints, Floats]:
+    """Rows [r, C], those of one lane and drafter together, as one block for each of the g (lane, drafter).
+
+    Returns ([g] its first row, [g] how many, [g, most, C] the blocks, padded with rows of 0).
+    """
+    new = np.ones(len(lane), bool)
+    np.not_equal(lane[1:], lane[:-1], out=new[1:])
+    new[1:] |= drafter[1:] != drafter[:-1]
+    first = np.flatnonzero(new)
+    if len(first) == len(lane):
+        return first, np.ones(len(first), np.int64), rows[:, None]
+    count = np.concatenate((first[1:], [len(lane)])) - first
+    block = np.cumsum(new) - 1
+    padded = np.zeros((len(first), int(count.max()), rows.shape[1]))
+    padded[block, np.arange(len(lane)) - first[block]] = rows
+    return first, count, padded
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from metasd.core import Bools, Context, Floats, Ints, Revealed, Rounds, StopReas
 from metasd.errors import UsageError
 from metasd.policies import rollout
 from metasd.policies.base import Policy, best
-from metasd.policies.belief import Layout, cold_start, geometric, warm_start
+from metasd.policies.belief import Layout, cold_start, gather, geometric, warm_start
 from metasd.policies.features import W, features, free_features
 from metasd.policies.prior import Prior, lay_out
 from metasd.policies.rollout import Counterfactuals
@@ -28,7 +28,6 @@ DRAWS = (2.0, 1.0)  # draft tokens accepted and rejected before any: a chance of
 TIE = 1e-9
 REJECTED, DRAFT_LIMIT = int(StopReason.REJECTED), int(StopReason.DRAFT_LIMIT)
 TEXT_ENDED, BUDGET_ENDED = int(StopReason.TEXT_ENDED), int(StopReason.BUDGET_ENDED)
-_ZERO = np.zeros(1, np.int64)
 
 
 class Frontier(Policy):
@@ -129,10 +128,11 @@ class Frontier(Policy):
         layout = self._layout
         assert context.signals is not None, "this policy reads signals"
         self.seen[...] = features(np.asarray(context.signals, np.float64), layout.free)
-        value = self._value(context)
-        value = np.where(layout.plain, 1.0, np.minimum(value, context.remaining[:, None]))
+        value = np.minimum(self._value(context), context.remaining[:, None])
+        if layout.some_plain:
+            value = np.where(layout.plain, 1.0, value)
         if layout.ladder:
-            value = self._level_ladder(value, context.signals)
+            value = layout.level(value, context.signals[:, :, PROPOSAL])
         if self.objective == "time":
             value = value - self._rho(context, value) * self.asked
         return best(value - TIE * layout.draft_length, allowed)
@@ -140,27 +140,15 @@ class Frontier(Policy):
     def _value(self, context: Context) -> Floats:
         """[B, K] expected tokens of a round, with the prior's corrections and the model drafters' bonus."""
         layout, prior = self._layout, self._prior
-        x = self.seen[:, layout.drafter_of]
-        value = np.einsum("bkw,bkw->bk", self.theta, x)
+        value = (self.theta * self.seen[:, layout.drafter_of]).sum(axis=2)
         if prior is not None:
             value = value + prior.offsets(context, layout.free)
         if self.alpha and len(layout.models):
             m = self.seen[:, layout.models]
-            spread = np.einsum("bdw,bdw->bd", (m[:, :, None, :] @ self.P[:, layout.models])[:, :, 0], m)
+            spread = ((m[:, :, None, :] @ self.P[:, layout.models])[:, :, 0] * m).sum(axis=2)
             bonus = np.zeros(self.mass.shape[:2])
             bonus[:, layout.models] = self.alpha * np.sqrt(np.maximum(spread, 0.0))
             value = value + bonus[:, layout.drafter_of]
-        return value
-
-    def _level_ladder(self, value: Floats, signals: Floats) -> Floats:
-        """A longer draft of the same drafter never yields less, and the same where the proposal ends before."""
-        offered = signals[:, :, PROPOSAL]
-        value = value.copy()
-        for short, long in self._layout.ladder:
-            n = offered[:, self._layout.drafter_of[short]]
-            value[:, long] = np.maximum(value[:, long], value[:, short])
-            same = n <= self._layout.draft_length[short]  # False for NaN: nothing is known of the proposal
-            value[same, long] = value[same, short]
         return value
 
     def _rho(self, context: Context, value: Floats) -> Floats:
@@ -187,10 +175,10 @@ class Frontier(Policy):
     def learn(self, rounds: Rounds, reward: Floats) -> None:
         """Model drafters: every round of their own that the drafter, not the text's end, brought to an end."""
         told = self._layout.model_arm[rounds.arm] & (rounds.stop != TEXT_ENDED) & (rounds.stop != BUDGET_ENDED)
+        if not told.any():
+            return
         if not told.all():
             rounds = rounds.take(told)
-        if not len(rounds):
-            return
         lane, drafter = rounds.lane, self._layout.drafter_of[rounds.arm]
         self.draws[lane, drafter, 0] += rounds.accepted
         self.draws[lane, drafter, 1] += rounds.stop == REJECTED
@@ -227,16 +215,14 @@ class Frontier(Policy):
 
     def _add(self, lane: Ints, drafter: Ints, x: Floats, y: Floats, weight: float) -> None:
         """Learn rows [r], those of one lane and drafter together: features [r, W], yields by draft length [r, M]."""
-        new = (lane[1:] != lane[:-1]) | (drafter[1:] != drafter[:-1])
-        first = np.concatenate((_ZERO, np.flatnonzero(new) + 1))
-        count = np.diff(first, append=len(lane))
+        first, count, rows = gather(lane, drafter, np.concatenate((x, y), axis=1))
         lane, drafter = lane[first], drafter[first]
         w = weight * np.minimum(1.0, TEXT_CAP / (1.0 + self.text_rows[lane, drafter]))
         self.text_rows[lane, drafter] += weight * count
-        wx = np.repeat(w, count)[:, None] * x
-        self.A[lane, drafter] += np.add.reduceat(wx[:, :, None] * x[:, None, :], first)
-        # The last arm repeated is added to once: numpy gathers, adds and puts back.
-        self.b[lane[:, None], self._layout.arms[drafter]] += np.add.reduceat(y[:, :, None] * wx[:, None, :], first)
+        sums = (w[:, None, None] * rows[:, :, :W]).transpose(0, 2, 1) @ rows
+        self.A[lane, drafter] += sums[:, :, :W]
+        # An arm that the layout repeats is added to once: numpy gathers, adds and puts back.
+        self.b[lane[:, None], self._layout.arms[drafter]] += sums[:, :, W:].transpose(0, 2, 1)
         self._solve(lane, drafter, w * count)
 
     def _solve(self, lane: Ints, drafter: Ints, weight: Floats) -> None:
@@ -244,11 +230,12 @@ class Frontier(Policy):
         mass = self.mass[lane, drafter]
         mass[:, 1] += weight
         due = mass[:, 1] >= PATIENCE * mass[:, 0]
-        mass[due] = np.stack((mass[due].sum(axis=1), np.zeros(np.count_nonzero(due))), axis=1)
         self.mass[lane, drafter] = mass
         if not due.any():
             return
         lane, drafter = lane[due], drafter[due]
+        self.mass[lane, drafter, 0] += self.mass[lane, drafter, 1]
+        self.mass[lane, drafter, 1] = 0.0
         inverse = np.linalg.inv(self.A[lane, drafter])
         arm = lane[:, None], self._layout.arms[drafter]
         self.P[lane, drafter] = inverse

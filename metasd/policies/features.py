@@ -100,7 +100,8 @@ def free_features(signals: Floats, free: Bools, drafter: Ints) -> Floats:
 
 def _compare(x: Floats, match: Floats, free: Bools) -> None:
     """Fill ``beside`` of the free drafters: the longest match among the others, minus their own."""
-    others = np.where(np.eye(len(free), dtype=bool), -1.0, match[:, None, :]).max(axis=2)
+    drafter = np.arange(len(free))
+    others = np.where(drafter[:, None] == drafter, -1.0, match[:, None, :]).max(axis=2)
     x[:, free, BESIDE] = _ahead(others, match)[:, free]
 
 
