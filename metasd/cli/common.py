@@ -10,10 +10,25 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import metasd
+
 if TYPE_CHECKING:
     from rich.console import Console
 
 FilePath = click.Path(path_type=Path)
+
+
+class _TraceFolder(click.Path):
+    """A trace's folder, or ``reference``: the trace that ships with the package."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        folder = Path(super().convert(value, param, ctx))
+        shipped = Path(metasd.__file__).parent / "data" / "reference"
+        return shipped if str(value) == shipped.name and not folder.exists() else folder
+
+
+TraceFolder = _TraceFolder(path_type=Path)
+TRACE_HELP = "Folder of a recorded trace, or reference: the one that ships with metasd."
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout, nothing else.")
 
@@ -29,7 +44,7 @@ prior_option = click.option(
     "--prior", type=FilePath, multiple=True, callback=once, help="Prior file written by metasd fit."
 )
 trace_option = click.option(
-    "--trace", "path", type=FilePath, required=True, multiple=True, callback=once, help="Folder of a recorded trace."
+    "--trace", "path", type=TraceFolder, required=True, multiple=True, callback=once, help=TRACE_HELP
 )
 reset_option = click.option(
     "--reset",

@@ -8,7 +8,9 @@ from pathlib import Path
 import click
 
 from metasd.cli.common import (
+    TRACE_HELP,
     FilePath,
+    TraceFolder,
     emit,
     json_option,
     load_prior,
@@ -21,8 +23,8 @@ from metasd.cli.common import (
 
 
 @click.command("compare")
-@click.option("--trace", "paths", type=FilePath, multiple=True, required=True, help="Folder of a trace (repeat).")
-@click.argument("more", nargs=-1, type=FilePath, metavar="[DIR]...")
+@click.option("--trace", "paths", type=TraceFolder, multiple=True, required=True, help=TRACE_HELP)
+@click.argument("more", nargs=-1, type=TraceFolder, metavar="[DIR]...")
 @click.option("--policy", "specs", multiple=True, metavar="SPEC", help="name or name:key=value,... Default: all.")
 @click.option("--seeds", type=click.IntRange(min=1), default=10, show_default=True, help="Repetitions, seeds 0..N-1.")
 @click.option("--reference", metavar="POLICY", help="Differences are taken to it. Default: the best fixed arm.")

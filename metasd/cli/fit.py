@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
-from metasd.cli.common import FilePath, unaligned_option
+from metasd.cli.common import TRACE_HELP, FilePath, TraceFolder, unaligned_option
 
 
 @click.command("fit")
-@click.option("--trace", "paths", type=FilePath, multiple=True, required=True, help="Folder of a trace (repeat).")
-@click.argument("more", nargs=-1, type=FilePath, metavar="[DIR]...")
+@click.option("--trace", "paths", type=TraceFolder, multiple=True, required=True, help=TRACE_HELP)
+@click.argument("more", nargs=-1, type=TraceFolder, metavar="[DIR]...")
 @click.option("--policy", "spec", required=True, metavar="NAME", help="Policy to fit.")
 @click.option("--out", type=FilePath, required=True, help="Prior file to write.")
 @unaligned_option

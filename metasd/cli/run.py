@@ -9,6 +9,7 @@ import click
 
 from metasd.cli.common import (
     FilePath,
+    TraceFolder,
     emit,
     json_option,
     load_prior,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 @click.option("--baseline", is_flag=True, help="Also measure plain decoding and every fixed arm, in turn.")
 @click.option("--costs", type=FilePath, help="costs.json of this machine, for policies that weigh time.")
 @click.option(
-    "--trace", type=FilePath, help="Trace of the same prompts: check the run against its replay, round by round."
+    "--trace", type=TraceFolder, help="Trace of the same prompts: check the run against its replay, round by round."
 )
 @click.option("--svg", type=FilePath, help="With --prompt: also write the coloured answer as SVG.")
 @model_options

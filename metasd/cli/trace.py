@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from metasd.cli.common import FilePath, emit, json_option, result_console
+from metasd.cli.common import FilePath, TraceFolder, emit, json_option, result_console
 
 
 @click.group("trace")
@@ -15,7 +15,7 @@ def group() -> None:
 
 
 @group.command("show")
-@click.argument("path", type=FilePath)
+@click.argument("path", type=TraceFolder)
 @json_option
 def show(path: Path, as_json: bool) -> None:
     """Describe a trace: models, arms, prompts, sizes."""
@@ -35,7 +35,7 @@ def show(path: Path, as_json: bool) -> None:
 
 
 @group.command("validate")
-@click.argument("path", type=FilePath)
+@click.argument("path", type=TraceFolder)
 def validate(path: Path) -> None:
     """Check every byte and every rule of a trace; exit 3 and name the shard if one fails."""
     from metasd.traces import validate as check
@@ -45,7 +45,7 @@ def validate(path: Path) -> None:
 
 
 @group.command("split")
-@click.argument("path", type=FilePath)
+@click.argument("path", type=TraceFolder)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--out", "outs", type=FilePath, nargs=2, required=True, metavar="A B", help="The two new folders.")
 def split(path: Path, seed: int, outs: tuple[Path, Path]) -> None:
