@@ -22,7 +22,8 @@ class _TraceFolder(click.Path):
     """A trace's folder, or ``reference``: the trace that ships with the package."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        folder = Path(super().convert(value, param, ctx))
+        super().convert(value, param, ctx)
+        folder = Path(str(value))
         shipped = Path(metasd.__file__).parent / "data" / "reference"
         return shipped if str(value) == shipped.name and not folder.exists() else folder
 
