@@ -21,6 +21,8 @@ def parse(spec: str) -> tuple[str, dict[str, str]]:
         key, equals, value = part.partition("=")
         if not equals:
             raise UsageError(f"{part!r} in {spec!r} is not key=value; write {name}:{part}=...")
+        if key.strip() in settings:
+            raise UsageError(f"{key.strip()!r} is given twice in {spec!r}; give it once")
         settings[key.strip()] = value.strip()
     return name.strip(), settings
 

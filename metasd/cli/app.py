@@ -40,8 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(error.format_message(), MetaSDError.exit_code)
     except MetaSDError as error:
         return _fail(str(error), error.exit_code)
+    except OSError as error:
+        named = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{named}{error.strerror or error}", MetaSDError.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        return _fail("interrupted; what was recorded so far is kept", INTERRUPTED)
+        return _fail("interrupted; shards already committed are kept (record --resume goes on)", INTERRUPTED)
 
 
 def _fail(message: str, code: int) -> int:

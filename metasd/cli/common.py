@@ -15,6 +15,8 @@ import metasd
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from metasd.costs import CostModel
+
 FilePath = click.Path(path_type=Path)
 
 
@@ -99,6 +101,19 @@ def result_console() -> Console:
 def emit(document: Mapping[str, Any]) -> None:
     """Print ``document`` as one line of JSON on stdout."""
     click.echo(json.dumps(document, allow_nan=False))
+
+
+def load_costs(path: Path | None) -> CostModel | None:
+    """The cost model in a file named with --costs. Raises UsageError when it is not one."""
+    from metasd.costs import CostModel
+    from metasd.errors import TraceError, UsageError
+
+    if path is None:
+        return None
+    try:
+        return CostModel.load(path)
+    except TraceError as error:
+        raise UsageError(f"--costs {error}") from error
 
 
 def load_prior(path: Path | None) -> dict[str, Any] | None:

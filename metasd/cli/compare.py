@@ -13,6 +13,7 @@ from metasd.cli.common import (
     TraceFolder,
     emit,
     json_option,
+    load_costs,
     load_prior,
     prior_option,
     progress_console,
@@ -60,7 +61,6 @@ def command(
     Further trace folders may follow the first: --trace A B C. Without --policy, every policy that needs no setting
     and can run on the traces takes part. With --prior, policies that take one play with and without it.
     """
-    from metasd.costs import CostModel
     from metasd.progress import bar
     from metasd.sim.compare import compare
     from metasd.sim.leaderboard import document
@@ -73,7 +73,7 @@ def command(
         prior=load_prior(prior),
         reset=reset,
         draft_length=draft_length,
-        costs=CostModel.load(costs) if costs else None,
+        costs=load_costs(costs),
         include_unaligned=include_unaligned,
         resume_dir=resume,
         progress=bar,

@@ -36,10 +36,12 @@ def command(out: Path, target: str, per_domain: int, max_new_tokens: int) -> Non
     best = _compare(trace_folder, models, report)
     length = _draft_length(trace_folder, best)
     log.rule(f"3. run live: {best} at draft length {length}, beside plain decoding and every fixed arm")
-    _run(models, best, length, max_new_tokens)
+    lossless = _run(models, best, length, max_new_tokens)
     log.rule("4. check: is what was simulated what runs?")
-    _check(models, open_trace(trace_folder))
+    identical = _check(models, open_trace(trace_folder))
     click.echo(f"report: {report}\ntrace: {trace_folder}")
+    if not (lossless and identical):
+        raise click.ClickException("the demo's own checks failed, see above; please report it with metasd env")
 
 
 def _open(target: str, per_domain: int, max_new_tokens: int) -> Models:
@@ -73,6 +75,9 @@ def _record(models: Models, folder: Path, max_new_tokens: int) -> None:
 
     drafters, pool = models.build()
     done = record(models.target, drafters, pool, models.texts, folder, max_new_tokens=max_new_tokens, resume=True)
+    if done["ratio"] is None:
+        click.echo(f"{folder} holds the whole recording already; remove it to record anew")
+        return
     click.echo(
         f"{done['tokens']} positions x {len(pool.drafters)} drafters in {done['seconds']:.0f} s, "
         f"{done['ratio']:.1f} times plain decoding of the same text"
@@ -109,7 +114,8 @@ def _draft_length(folder: Path, spec: str) -> int:
     return 1 + speeds.index(max(speeds))
 
 
-def _run(models: Models, spec: str, length: int, max_new_tokens: int) -> None:
+def _run(models: Models, spec: str, length: int, max_new_tokens: int) -> bool:
+    """Decode beside plain decoding and every fixed arm; whether all outputs were the target's own."""
     from metasd.progress import bar
     from metasd.runtime import live
     from metasd.table import show
@@ -124,10 +130,11 @@ def _run(models: Models, spec: str, length: int, max_new_tokens: int) -> None:
     click.echo(
         f"all outputs equal the target's own greedy text: {equal}; outside model passes: {1 - share:.1%} of a round"
     )
+    return equal
 
 
-def _check(models: Models, trace: Any) -> None:
-    """Play every policy live on one text, at three draft lengths, and compare with its replay round by round."""
+def _check(models: Models, trace: Any) -> bool:
+    """Play every policy live on one text, at three draft lengths; whether every round equals its replay's."""
     from metasd.progress import bar
     from metasd.runtime import live
     from metasd.sim.compare import default_policies
@@ -147,3 +154,4 @@ def _check(models: Models, trace: Any) -> None:
         f"{whole.rounds} live rounds of {len(specs)} policies at draft lengths "
         f"{', '.join(map(str, FIDELITY_LENGTHS))}: {whole.differing} differ from the replay"
     )
+    return whole.identical

@@ -38,7 +38,15 @@ def command(
     model = load_target(target, device=device, dtype=dtype)
     summary = distill(model, prompts, out, tokens_per_domain=tokens_per_domain, max_new_tokens=max_new_tokens)
     if as_json:
-        emit(document("distill", {"target": target, "prompts": prompt_file.name}, [], tables=summary))
+        config = {
+            "target": target,
+            "prompts": prompt_file.name,
+            "tokens_per_domain": tokens_per_domain,
+            "max_new_tokens": max_new_tokens,
+            "device": device,
+            "dtype": dtype,
+        }
+        emit(document("distill", config, [], tables=summary))
         return
     for table in summary:
         click.echo("  ".join(f"{k} {v}" for k, v in table.items()))

@@ -72,15 +72,13 @@ def drafters(as_json: bool) -> None:
 @json_option
 def env(as_json: bool) -> None:
     """Show versions and machine, for a bug report."""
-    from metasd.results import versions
+    from metasd.results import document, versions
 
-    facts = {
-        "versions": versions(),
-        "platform": platform.platform(),
-        "cores": os.cpu_count(),
-        "accelerator": _accelerator(),
-    }
-    click.echo(json.dumps(facts) if as_json else json.dumps(facts, indent=2))
+    machine = {"platform": platform.platform(), "cores": os.cpu_count(), "accelerator": _accelerator()}
+    if as_json:
+        emit(document("env", {}, [], **machine))
+    else:
+        click.echo(json.dumps({"versions": versions()} | machine, indent=2))
 
 
 def _accelerator() -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +88,7 @@ def open_models(
         "device": device,
         "dtype": dtype,
         "raw": raw,
+        "turns": turns,
         "prompts": prompt_file.name if prompt_file else None,
     }
     return Models(loaded, build, prompts, texts, config)
@@ -112,7 +114,7 @@ def check_numbers(
     bounds = (
         ("--draft-length", draft_length, draft_length >= 0, "0 or more"),
         ("--max-new-tokens", max_new_tokens, max_new_tokens >= 1, "1 or more"),
-        ("--temperature", temperature, temperature >= 0, "0 or more"),
+        ("--temperature", temperature, 0 <= temperature < math.inf, "0 or more, finite"),
         ("--top-k", top_k, top_k is None or top_k >= 1, "1 or more"),
         ("--top-p", top_p, top_p is None or 0 < top_p <= 1, "above 0 and at most 1"),
     )

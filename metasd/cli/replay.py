@@ -9,6 +9,7 @@ import click
 from metasd.cli.common import (
     emit,
     json_option,
+    load_costs,
     load_prior,
     prior_option,
     progress_console,
@@ -43,14 +44,13 @@ def command(
     as_json: bool,
 ) -> None:
     """Replay policies on a trace and print what they would have reached."""
-    from metasd.costs import CostModel
     from metasd.results import document
     from metasd.sim.replay import replay
     from metasd.table import show
     from metasd.traces import open_trace
 
     trace = open_trace(path, include_unaligned=include_unaligned)
-    clock = CostModel.load(costs) if costs else None
+    clock = load_costs(costs)
     learned = load_prior(prior)
     outcomes = [
         replay(trace, spec, seeds=seeds, reset=reset, draft_length=draft_length, prior=learned, costs=clock)

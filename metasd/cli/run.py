@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from metasd.cli.common import (
     TraceFolder,
     emit,
     json_option,
+    load_costs,
     load_prior,
     model_options,
     prior_option,
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from metasd.cli.models import Models
     from metasd.runtime.live import Contender, Decoding
     from metasd.sim.fidelity import Comparison
+    from metasd.traces import Trace
 
 
 @click.command("run")
@@ -62,9 +65,12 @@ def command(
     make(spec)  # an unknown policy is reported before a model is loaded
     learned = load_prior(prior)
     from metasd.cli.models import open_models
-    from metasd.costs import CostModel
     from metasd.runtime import live
 
+    recorded = None if trace is None else _recorded(trace, options)
+    cut = options["draft_length"] if recorded is not None else None
+    if recorded is not None:
+        options["draft_length"] = recorded.depth  # drafters as recorded, their arms cut: proposals and signals agree
     models = open_models(prompt_file=prompt_file, prompt=prompt, **options)
     how = live.Decoding(
         max_new_tokens=options["max_new_tokens"],
@@ -72,15 +78,15 @@ def command(
         top_k=options["top_k"],
         top_p=options["top_p"],
         seed=options["seed"],
-        costs=CostModel.load(costs) if costs else None,
+        costs=load_costs(costs),
     )
-    entrants = live.contenders([spec], models.build, baseline=baseline, prior=learned)
+    entrants = live.contenders([spec], partial(models.build, cut), baseline=baseline, prior=learned)
     if prompt is not None and not as_json:
         _stream(models, entrants, how, reset, svg)
     else:
         _decode(models, entrants, how, reset)
     rows = live.rows(entrants, models.texts)
-    checked = None if trace is None else _check(models, entrants[-1], trace, how, learned)
+    checked = None if recorded is None else _check(models, entrants[-1], recorded, cut, how, learned)
     if as_json:
         config = models.config | {"policy": entrants[-1].policy.settings(), "baseline": baseline}
         fidelity = None if checked is None else checked.to_json()
@@ -107,15 +113,33 @@ def document_of(
     return document("run", config, rows, texts=texts, **extra)
 
 
-def _check(models: Models, entrant: Contender, path: Path, how: Decoding, prior: dict[str, Any] | None) -> Comparison:
-    from metasd.sim.fidelity import check
+def _recorded(path: Path, options: dict[str, Any]) -> Trace:
+    """The trace to check against. Raises UsageError where run and replay are not the same round by round."""
+    from metasd.errors import UsageError
     from metasd.traces import open_trace
 
+    if options["temperature"] > 0:
+        raise UsageError(f"--trace with --temperature {options['temperature']}: sampled runs agree in law only; use 0")
+    trace = open_trace(path)
+    trace.check_draft_length(options["draft_length"])
+    return trace
+
+
+def _check(
+    models: Models, entrant: Contender, trace: Trace, cut: int | None, how: Decoding, prior: dict[str, Any] | None
+) -> Comparison:
+    from metasd.errors import UsageError
+    from metasd.sim.fidelity import check
+
+    replayed = trace.pool(cut)
+    if entrant.pool.names != replayed.names:
+        raise UsageError(f"the run's arms {entrant.pool.names} are not the trace's {replayed.names}; name its drafters")
     return check(
         entrant.rounds,
         [name for name, _, _ in models.texts],
-        open_trace(path),
+        trace,
         entrant.spec,
+        draft_length=cut,
         reset=entrant.policy.reset,
         prior=prior,
         budget=how.max_new_tokens,

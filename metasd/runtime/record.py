@@ -64,6 +64,10 @@ def record(
         raise UsageError(f"max_new_tokens {max_new_tokens} is too small; use 1 or more")
     if not texts:
         raise UsageError("no prompts to record; give at least one")
+    if not drafters:
+        raise UsageError(
+            "the pool drafts nothing, so there is nothing to record; use a drafter and a draft length of 1 or more"
+        )
     if [d.info for d in drafters] != list(pool.drafters):
         raise UsageError("the drafters are not those of the pool; build both together")
     sampling = Sampling(temperature, top_k, top_p)

@@ -184,6 +184,10 @@ def test_a_damaged_trace_ends_in_three(models: Path, tmp_path: Path, capsys: pyt
         (["--policy", "random", "--temperature", "-0.5"], ["-0.5"]),
         (["--policy", "random", "--max-new-tokens", "500"], ["'p0'", "160"]),
         (["--policy", "fixed:arm=nope"], ["'nope'"]),
+        (["--policy", "random", "--temperature", "inf"], ["inf"]),
+        (["--policy", "metasd-ucb:beta=1,beta=2"], ["'beta'", "twice"]),
+        (["--policy", "random", "--costs", "/none/costs.json"], ["/none/costs.json"]),
+        (["--policy", "random", "--trace", "/none", "--temperature", "1"], ["1.0"]),
     ],
 )
 def test_bad_settings_are_named(
@@ -240,3 +244,25 @@ def test_a_new_policy_is_one_class_and_one_line(
     got = document(capsys, ["replay", "--trace", str(trace), "--policy", "softmax:temperature=0.2", "--json"])
     assert got["results"][-1]["rounds"] > 0
     assert document(capsys, run_arguments(models, "--policy", "softmax", "--json"))["results"][-1]["rounds"] > 0
+
+
+def test_a_shorter_run_is_checked_against_the_longer_recording(
+    models: Path, trace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pool = ["--drafter", "table:name=grown", "--drafter", f"model:path={models / 'small'},name=small"]
+    arguments = run_arguments(models, *pool, "--policy", "default", "--trace", str(trace), "--json")
+    arguments[arguments.index("--draft-length") + 1] = "2"
+    assert document(capsys, arguments)["fidelity"]["identical"] is True
+    refused(capsys, run_arguments(models, "--policy", "random", "--trace", str(trace)), "lookup@4", "small@4")
+
+
+def test_a_pool_that_drafts_nothing_is_not_recorded(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["record", "--target", str(models / "target"), "--prompts", str(models / "prompts.jsonl")]
+    refused(capsys, [*given, "--out", str(tmp_path / "t"), "--draft-length", "0"], "nothing to record")
+
+
+def test_a_folder_that_cannot_be_written_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    refused(capsys, ["trace", "synth", "iid", "--out", str(tmp_path / "file" / "t")], "file")
