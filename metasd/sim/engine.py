@@ -134,7 +134,9 @@ class Engine:
         if self.lanes.catch_all:
             self.seconds += self.lanes.caught_up
         elif self.lanes.lagging:
-            self.seconds += clock.catch_up(self.pool.drafter_of.take(rounds.arm), rounds.catch_up)
+            behind = np.flatnonzero(rounds.catch_up)
+            drafter = self.pool.drafter_of.take(rounds.arm.take(behind))
+            self.seconds[behind] += clock.catch_up(drafter, rounds.catch_up.take(behind))
 
     def rewards(self, rounds: Rounds) -> Floats:
         """[B] float64, fresh."""

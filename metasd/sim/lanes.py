@@ -151,16 +151,16 @@ class Lanes:
             rounds.catch_up_seconds = np.zeros(len(row))
         if not self.lagging:
             return
-        drafting = (rounds.drafted > 0) & self.models.take(drafter)
-        valid = self.valid.reshape(-1)
-        cell = rounds.lane * len(self.models) + drafter
-        read = valid.take(cell)
-        rounds.catch_up = np.maximum(row - 1 - read, 0) * drafting
+        some = np.flatnonzero((rounds.drafted > 0) & self.models.take(drafter))  # few: the rest has no cache to follow
+        if len(some):
+            first, drafted = row.take(some), rounds.drafted.take(some)
+            valid = self.valid.reshape(-1)
+            cell = rounds.lane.take(some) * len(self.models) + drafter.take(some)
+            rounds.catch_up[some] = np.maximum(first - 1 - valid.take(cell), 0)
+            # its own last draft token was never fed back to it, so at most drafted - 1 of its tokens are in its cache
+            valid[cell] = first + np.minimum(drafted - 1, rounds.accepted.take(some))
         if self.clock is not None and self.timed:
             rounds.catch_up_seconds = self.clock.catch_up(drafter, rounds.catch_up)
-        # its own last draft token was never fed back to it, so at most drafted - 1 of its tokens are in its cache
-        kept = row + np.minimum(rounds.drafted - 1, rounds.accepted)
-        valid[cell] = np.where(drafting, kept, read)
         if self.catch_all:
             self._catch_up_all(rounds, at, row, drafter)
 
