@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from typing import ClassVar, Literal
 
+from abc import abstractmethod
+
 import numpy as np
 
 from metasd.core import Bools, Context, Floats, Ints, Revealed
@@ -68,16 +70,16 @@ class FullInformation(Policy):
         oldest = worth[rows, (seen + 1) % self._window][complete]
         self.absorb(lanes[complete], 1 - oldest / (self._window + self._own))
 
+    @abstractmethod
     def absorb(self, lanes: Ints, loss: Floats) -> None:
         """Learn ``loss`` [n, K], one row for each of ``lanes``."""
-        raise NotImplementedError
 
     def choose(self, context: Context, allowed: Bools) -> Ints:
         return draw(softmax(self.log_weights(), allowed), self.noise.uniform()[:, 0])
 
+    @abstractmethod
     def log_weights(self) -> Floats:
         """[B, K] ln of the weights, up to a constant."""
-        raise NotImplementedError
 
 
 class HedgeSpec(FullInformation):
