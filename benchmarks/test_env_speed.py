@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 import metasd  # noqa: F401 - registers MetaSD-v0
+from metasd.core.pool import Pool
 from metasd.policies.ucb import MetaSDUCB
-from metasd.pool import Pool
-from metasd.sim.session import TraceSession
-from metasd.sim.source import register_trace
+from metasd.sim.replay.session import TraceSession
 from metasd.traces import synthetic
+from metasd.traces.find import register_trace
 from metasd.traces.trace import Trace
 
 LANES, ARMS, BLOCK = 4096, 5, 20
@@ -177,7 +177,7 @@ def vars_of(drafter) -> dict:
 
 
 def clock(names: list[str]):
-    from metasd.costs import CostModel
+    from metasd.core.costs import CostModel
 
     D = len(names)
     return CostModel(

@@ -18,6 +18,6 @@ except PackageNotFoundError:  # run from a checkout that was never installed
 if "MetaSD-v0" not in registry:  # importing twice (importlib.reload) must not warn
     register(
         id="MetaSD-v0",
-        entry_point="metasd.sim.env:MetaSDEnv",
-        vector_entry_point="metasd.sim.vector:MetaSDVectorEnv",
+        entry_point="metasd.sim.env.scalar:MetaSDEnv",
+        vector_entry_point="metasd.sim.env.vector:MetaSDVectorEnv",
     )

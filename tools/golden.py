@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from metasd.sim.compare import default_policies
-from metasd.sim.replay import replay
-from metasd.sim.source import REFERENCE, find_trace
+from metasd.sim.compare.run import default_policies
+from metasd.sim.replay.run import replay
+from metasd.traces.find import REFERENCE, find_trace
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "reference" / "golden.json"
 KEYS = ("rounds", "drafted", "accepted", "emitted", "switches", "catch_up")

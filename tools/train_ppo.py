@@ -16,8 +16,8 @@ from rich.console import Console
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 
-from metasd.sim.replay import replay
-from metasd.table import show
+from metasd.report.terminal import show
+from metasd.sim.replay.run import replay
 from metasd.traces import open_trace
 
 OBSERVE = ("available", "last", "history")

@@ -9,7 +9,7 @@ import click
 
 from metasd import __version__
 from metasd.cli import compare, demo, distill, fit, info, record, replay, run, trace
-from metasd.errors import MetaSDError
+from metasd.core.errors import MetaSDError
 
 INTERRUPTED = 130
 

@@ -15,7 +15,7 @@ import metasd
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from metasd.costs import CostModel
+    from metasd.core.costs import CostModel
 
 FilePath = click.Path(path_type=Path)
 
@@ -105,8 +105,8 @@ def emit(document: Mapping[str, Any]) -> None:
 
 def load_costs(path: Path | None) -> CostModel | None:
     """The cost model in a file named with --costs. Raises UsageError when it is not one."""
-    from metasd.costs import CostModel
-    from metasd.errors import TraceError, UsageError
+    from metasd.core.costs import CostModel
+    from metasd.core.errors import TraceError, UsageError
 
     if path is None:
         return None
@@ -118,7 +118,7 @@ def load_costs(path: Path | None) -> CostModel | None:
 
 def load_prior(path: Path | None) -> dict[str, Any] | None:
     """The prior in ``path``. Raises UsageError when it is not one."""
-    from metasd.errors import UsageError
+    from metasd.core.errors import UsageError
 
     if path is None:
         return None

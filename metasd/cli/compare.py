@@ -61,9 +61,9 @@ def command(
     Further trace folders may follow the first: --trace A B C. Without --policy, every policy that needs no setting
     and can run on the traces takes part. With --prior, policies that take one play with and without it.
     """
-    from metasd.progress import bar
-    from metasd.sim.compare import compare
-    from metasd.sim.leaderboard import document
+    from metasd.core.progress import bar
+    from metasd.sim.compare.leaderboard import document
+    from metasd.sim.compare.run import compare
 
     outcome = compare(
         [*paths, *more],
@@ -82,11 +82,11 @@ def command(
         outcome.config["prior"] = {"file": prior.name, "sha256": sha256(prior.read_bytes()).hexdigest()}
     result = document(outcome, reference=reference)
     if csv_file is not None:
-        from metasd.report.table import write_csv
+        from metasd.report.csv import write_csv
 
         write_csv(result["results"], csv_file)
     if html_file is not None:
-        from metasd.report.html import write_report
+        from metasd.report.html.page import write_report
 
         write_report(result, html_file)
     for trace in result["traces"]:
@@ -95,6 +95,6 @@ def command(
     if as_json:
         emit(result)
         return
-    from metasd.report.console import show
+    from metasd.report.leaderboard import show
 
     show(result, result_console())

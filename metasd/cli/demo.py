@@ -71,7 +71,7 @@ def _open(target: str, per_domain: int, max_new_tokens: int) -> Models:
 
 
 def _record(models: Models, folder: Path, max_new_tokens: int) -> None:
-    from metasd.runtime.record import record
+    from metasd.record.run import record
 
     drafters, pool = models.build()
     done = record(models.target, drafters, pool, models.texts, folder, max_new_tokens=max_new_tokens, resume=True)
@@ -86,12 +86,12 @@ def _record(models: Models, folder: Path, max_new_tokens: int) -> None:
 
 def _compare(folder: Path, models: Models, report: Path) -> str:
     """Compare every policy, write the report, and return the one with the most tokens a round."""
-    from metasd.progress import bar
-    from metasd.report.console import show
-    from metasd.report.html import write_report
-    from metasd.results import ALL
-    from metasd.sim.compare import compare
-    from metasd.sim.leaderboard import document
+    from metasd.core.progress import bar
+    from metasd.core.results import ALL
+    from metasd.report.html.page import write_report
+    from metasd.report.leaderboard import show
+    from metasd.sim.compare.leaderboard import document
+    from metasd.sim.compare.run import compare
 
     result = document(compare([folder], seeds=5, progress=bar))
     show(result, result_console())
@@ -103,7 +103,7 @@ def _compare(folder: Path, models: Models, report: Path) -> str:
 
 def _draft_length(folder: Path, spec: str) -> int:
     """The draft length at which replay, on the clock just measured, promises the most tokens a second."""
-    from metasd.sim.replay import replay
+    from metasd.sim.replay.run import replay
     from metasd.traces import open_trace
 
     trace = open_trace(folder)
@@ -116,9 +116,9 @@ def _draft_length(folder: Path, spec: str) -> int:
 
 def _run(models: Models, spec: str, length: int, max_new_tokens: int) -> bool:
     """Decode beside plain decoding and every fixed arm; whether all outputs were the target's own."""
-    from metasd.progress import bar
-    from metasd.runtime import live
-    from metasd.table import show
+    from metasd.core.progress import bar
+    from metasd.report.terminal import show
+    from metasd.runtime import contenders as live
 
     how = live.Decoding(max_new_tokens=max_new_tokens)
     entrants = live.contenders([spec], partial(models.build, length), baseline=True, prior=None)
@@ -135,10 +135,10 @@ def _run(models: Models, spec: str, length: int, max_new_tokens: int) -> bool:
 
 def _check(models: Models, trace: Any) -> bool:
     """Play every policy live on one text, at three draft lengths; whether every round equals its replay's."""
-    from metasd.progress import bar
-    from metasd.runtime import live
-    from metasd.sim.compare import default_policies
-    from metasd.sim.fidelity import check
+    from metasd.core.progress import bar
+    from metasd.runtime import contenders as live
+    from metasd.sim.compare.run import default_policies
+    from metasd.sim.replay.fidelity import check
 
     texts, specs, seen = models.texts[:1], default_policies(), []
     how = live.Decoding(max_new_tokens=FIDELITY_TOKENS, clock="model", costs=trace.costs)

@@ -30,8 +30,8 @@ def command(
 ) -> None:
     """Build one n-gram table a domain, and one over all, from the target's own greedy answers."""
     from metasd.cli.models import read_prompts
-    from metasd.results import document
-    from metasd.runtime.distill import distill
+    from metasd.core.results import document
+    from metasd.distill.tables import distill
     from metasd.runtime.load import load_target
 
     prompts = read_prompts(prompt_file, None, "first")

@@ -19,7 +19,7 @@ def _first_line(thing: Any) -> str:
 
 def _show(rows: list[dict[str, Any]], as_json: bool, kind: str) -> None:
     if as_json:
-        from metasd.results import document
+        from metasd.core.results import document
 
         emit(document(kind, {}, [], **{kind: rows}))
         return
@@ -34,7 +34,7 @@ def _show(rows: list[dict[str, Any]], as_json: bool, kind: str) -> None:
 
 
 def _settings(factory: Any) -> dict[str, Any]:
-    from metasd.specs import parameters
+    from metasd.core.specs import parameters
 
     return {k: None if p.default is p.empty else p.default for k, p in parameters(factory).items()}
 
@@ -72,7 +72,7 @@ def drafters(as_json: bool) -> None:
 @json_option
 def env(as_json: bool) -> None:
     """Show versions and machine, for a bug report."""
-    from metasd.results import document, versions
+    from metasd.core.results import document, versions
 
     machine = {"platform": platform.platform(), "cores": os.cpu_count(), "accelerator": _accelerator()}
     if as_json:

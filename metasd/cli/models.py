@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from metasd.errors import UsageError
+from metasd.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from metasd.core.pool import Pool
+    from metasd.core.prompts import Prompt
     from metasd.drafters.base import Drafter
-    from metasd.pool import Pool
-    from metasd.prompts import Prompt
     from metasd.runtime.conversation import Text
     from metasd.runtime.load import Target
 
@@ -96,7 +96,7 @@ def open_models(
 
 def read_prompts(path: Path | None, prompt: str | None, turns: Literal["first", "all"]) -> list[Prompt]:
     """The prompts of a file, a bundled file named without its folder, or the one given as text."""
-    from metasd.prompts import DEFAULT_DOMAIN, Prompt, bundled, load_prompts
+    from metasd.core.prompts import DEFAULT_DOMAIN, Prompt, bundled, load_prompts
 
     if prompt is not None:
         if not prompt.strip():

@@ -21,8 +21,8 @@ from metasd.cli.common import FilePath, emit, json_option, model_options, result
 def command(prompt_file: Path, out: Path, resume: bool, as_json: bool, **options: Any) -> None:
     """Record the target's own text and, at every position, what every drafter would have done."""
     from metasd.cli.models import open_models
-    from metasd.results import document
-    from metasd.runtime.record import record
+    from metasd.core.results import document
+    from metasd.record.run import record
 
     models = open_models(prompt_file=prompt_file, **options)
     drafters, pool = models.build()

@@ -44,9 +44,9 @@ def command(
     as_json: bool,
 ) -> None:
     """Replay policies on a trace and print what they would have reached."""
-    from metasd.results import document
-    from metasd.sim.replay import replay
-    from metasd.table import show
+    from metasd.core.results import document
+    from metasd.report.terminal import show
+    from metasd.sim.replay.run import replay
     from metasd.traces import open_trace
 
     trace = open_trace(path, include_unaligned=include_unaligned)

@@ -23,8 +23,8 @@ from metasd.cli.common import (
 
 if TYPE_CHECKING:
     from metasd.cli.models import Models
-    from metasd.runtime.live import Contender, Decoding
-    from metasd.sim.fidelity import Comparison
+    from metasd.runtime.contenders import Contender, Decoding
+    from metasd.sim.replay.fidelity import Comparison
     from metasd.traces import Trace
 
 
@@ -65,7 +65,7 @@ def command(
     make(spec)  # an unknown policy is reported before a model is loaded
     learned = load_prior(prior)
     from metasd.cli.models import open_models
-    from metasd.runtime import live
+    from metasd.runtime import contenders as live
 
     recorded = None if trace is None else _recorded(trace, options)
     cut = options["draft_length"] if recorded is not None else None
@@ -92,7 +92,7 @@ def command(
         fidelity = None if checked is None else checked.to_json()
         emit(document_of(models, entrants[-1], config, rows) | {"fidelity": fidelity})
         return
-    from metasd.table import show
+    from metasd.report.terminal import show
 
     show(rows, result_console())
     if checked is not None:
@@ -103,7 +103,7 @@ def document_of(
     models: Models, entrant: Contender, config: dict[str, Any], rows: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """The JSON document of a run, with the texts that the policy decoded."""
-    from metasd.results import document
+    from metasd.core.results import document
 
     texts = [
         {"id": name, "token_ids": tokens, "text": models.target.decode(tokens)}
@@ -115,7 +115,7 @@ def document_of(
 
 def _recorded(path: Path, options: dict[str, Any]) -> Trace:
     """The trace to check against. Raises UsageError where run and replay are not the same round by round."""
-    from metasd.errors import UsageError
+    from metasd.core.errors import UsageError
     from metasd.traces import open_trace
 
     if options["temperature"] > 0:
@@ -128,8 +128,8 @@ def _recorded(path: Path, options: dict[str, Any]) -> Trace:
 def _check(
     models: Models, entrant: Contender, trace: Trace, cut: int | None, how: Decoding, prior: dict[str, Any] | None
 ) -> Comparison:
-    from metasd.errors import UsageError
-    from metasd.sim.fidelity import check
+    from metasd.core.errors import UsageError
+    from metasd.sim.replay.fidelity import check
 
     replayed = trace.pool(cut)
     if entrant.pool.names != replayed.names:
@@ -147,8 +147,8 @@ def _check(
 
 
 def _decode(models: Models, entrants: list[Contender], how: Decoding, reset: str | None) -> None:
-    from metasd.progress import bar
-    from metasd.runtime import live
+    from metasd.core.progress import bar
+    from metasd.runtime import contenders as live
 
     with bar(len(models.texts) * len(entrants), "decoding") as advance:
         live.run(models.target, entrants, models.texts, how, reset=reset, advance=advance)
@@ -156,8 +156,8 @@ def _decode(models: Models, entrants: list[Contender], how: Decoding, reset: str
 
 def _stream(models: Models, entrants: list[Contender], how: Decoding, reset: str | None, svg: Path | None) -> None:
     """Decode the one prompt with the policy, printing every token in the colour of the drafter it came from."""
-    from metasd.colours import Painter
-    from metasd.runtime import live
+    from metasd.report.colours import Painter
+    from metasd.runtime import contenders as live
 
     *baselines, chosen = entrants
     painter = Painter(chosen.pool, models.target.decode, svg)

@@ -19,7 +19,7 @@ def group() -> None:
 @json_option
 def show(path: Path, as_json: bool) -> None:
     """Describe a trace: models, arms, prompts, sizes."""
-    from metasd.results import document
+    from metasd.core.results import document
     from metasd.traces import describe
 
     facts = describe(path)
@@ -62,7 +62,7 @@ def split(path: Path, seed: int, outs: tuple[Path, Path]) -> None:
 @json_option
 def import_(form: str, path: Path, out: Path, as_json: bool) -> None:
     """Import other people's traces: specdecode-bench or spec-bench."""
-    from metasd.results import document
+    from metasd.core.results import document
     from metasd.traces import describe, import_trace
 
     made = import_trace(form, path, out)

@@ -7,6 +7,6 @@ from metasd.drafters.table import TableDrafter
 from metasd.drafters.text import TextDrafterBase
 
 TEXT_DRAFTERS: dict[str, type[TextDrafterBase]] = {"lookup": LookupDrafter, "table": TableDrafter}
-"""Factories by the name used in a drafter SPEC; build one with ``metasd.specs.build``."""
+"""Factories by the name used in a drafter SPEC; build one with ``metasd.core.specs.build``."""
 
 __all__ = ["TEXT_DRAFTERS", "LookupDrafter", "TableDrafter", "TextDrafterBase"]

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from metasd.core import Floats
-from metasd.pool import DrafterInfo
-from metasd.signals import F
+from metasd.core.pool import DrafterInfo
+from metasd.core.records import Floats
+from metasd.core.signals import F
 
 
 @dataclass(slots=True)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Literal
 
+from metasd.core.errors import UsageError
+from metasd.core.pool import DrafterInfo
 from metasd.drafters.base import Draft
 from metasd.drafters.index import ContextIndex, other_than, voters
 from metasd.drafters.text import Evidence, Finding, TextDrafterBase
-from metasd.errors import UsageError
-from metasd.pool import DrafterInfo
 
 
 class LookupDrafter(TextDrafterBase):

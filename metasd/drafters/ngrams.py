@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from metasd.errors import UsageError
+from metasd.core.errors import UsageError
 
 FORMAT = "metasd-table-1"
 ORDER = 4

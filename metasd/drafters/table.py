@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from metasd.core.errors import UsageError
+from metasd.core.pool import DrafterInfo
 from metasd.drafters.base import Draft
 from metasd.drafters.index import RECENT, ContextIndex, other_than
 from metasd.drafters.ngrams import ORDER, NgramCounts, NgramTable, Table
 from metasd.drafters.text import Evidence, Finding, TextDrafterBase
-from metasd.errors import UsageError
-from metasd.pool import DrafterInfo
 
 SHIPPED = Path(__file__).parent.parent / "data" / "tables"
 SHIPPED_FOR = "smollm2"

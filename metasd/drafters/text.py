@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from metasd.core import Floats
+from metasd.core.errors import UsageError
+from metasd.core.pool import DrafterInfo
+from metasd.core.records import Floats
+from metasd.core.signals import INDEX, F, rounded
 from metasd.drafters.base import Draft, Look
 from metasd.drafters.index import ContextIndex
-from metasd.errors import UsageError
-from metasd.pool import DrafterInfo
-from metasd.signals import INDEX, F, rounded
 
 FAST, SLOW = 0.2, 0.05
 """Rates of the two exponential averages of hits."""
@@ -66,7 +66,7 @@ class Finding:
 
 @dataclass(slots=True)
 class Evidence:
-    """What speaks for a finding: the signals that concern the source (see ``metasd.signals``)."""
+    """What speaks for a finding: the signals that concern the source (see ``metasd.core.signals``)."""
 
     match_length: int
     proposal_length: int

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from metasd import specs
-from metasd.errors import UsageError
+from metasd.core import specs
+from metasd.core.errors import UsageError
 from metasd.policies.base import IndexPolicy, Policy
-from metasd.policies.default import Frontier
+from metasd.policies.frontier.policy import Frontier
 from metasd.policies.drifting import GLRUCB, DiscountedUCB, SlidingWindowUCB
 from metasd.policies.explore import EpsilonGreedy, ExploreThenCommit, SequentialHalving
 from metasd.policies.exponential import Exp3, Exp3S, Exp3Spec

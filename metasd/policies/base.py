@@ -17,19 +17,19 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from metasd import rewards
-from metasd.core import Bools, Context, Floats, Ints, Revealed, Rounds, StopReason
-from metasd.errors import UsageError
-from metasd.noise import Keys, LaneNoise
+from metasd.core import rewards
+from metasd.core.records import Bools, Context, Floats, Ints, Revealed, Rounds, StopReason
+from metasd.core.errors import UsageError
+from metasd.core.noise import Keys, LaneNoise
 from metasd.policies.drawing import row_sum
-from metasd.pool import Pool
+from metasd.core.pool import Pool
 
 
 class Policy(ABC):
     """A rule that picks an arm for every lane before each round and learns from the round.
 
     Args:
-        reward: what it learns from, a name in ``metasd.rewards.REWARDS`` or ``auto``.
+        reward: what it learns from, a name in ``metasd.core.rewards.REWARDS`` or ``auto``.
         mask: choose among available arms only, and learn only from rounds that drafted: a round without a draft says
             nothing of its arm's drafts. Off, it may choose an arm without a proposal, and that plain round counts
             against the arm (no accepted token, no overlap, one token emitted); otherwise it could be chosen for ever.

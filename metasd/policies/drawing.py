@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 
-from metasd.core import Bools, Floats, Ints
+from metasd.core.records import Bools, Floats, Ints
 
 
 def row_sum(x: Floats) -> Floats:

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from metasd.core import Bools, Context, Floats, Ints, Rounds
+from metasd.core.records import Bools, Context, Floats, Ints, Rounds
 from metasd.policies.base import IndexPolicy, Policy, best, within
 from metasd.policies.drawing import draw, prefer
 

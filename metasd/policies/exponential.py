@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from metasd.core import Bools, Context, Floats, Ints, Rounds
+from metasd.core.records import Bools, Context, Floats, Ints, Rounds
 from metasd.policies.base import Policy, emitted_only, within
 from metasd.policies.drawing import draw, row_sum, softmax
 

@@ -14,9 +14,9 @@ from abc import abstractmethod
 
 import numpy as np
 
-from metasd.core import Bools, Context, Floats, Ints, Revealed
-from metasd.errors import UsageError
-from metasd.noise import Keys
+from metasd.core.records import Bools, Context, Floats, Ints, Revealed
+from metasd.core.errors import UsageError
+from metasd.core.noise import Keys
 from metasd.policies.base import Policy, within
 from metasd.policies.drawing import draw, softmax
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from metasd.core import Bools, Context, Floats, Ints, Rounds
+from metasd.core.records import Bools, Context, Floats, Ints, Rounds
 from metasd.policies.base import TINY, IndexPolicy, Policy, within
 from metasd.policies.drawing import draw
 

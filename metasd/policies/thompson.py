@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import betaincinv, ndtri
 
-from metasd.core import Bools, Context, Floats, Ints, Rounds
+from metasd.core.records import Bools, Context, Floats, Ints, Rounds
 from metasd.policies.base import IndexPolicy, Policy, best, within
 
 

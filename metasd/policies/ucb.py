@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from metasd.core import Context, Floats, Ints, Rounds
+from metasd.core.records import Context, Floats, Ints, Rounds
 from metasd.policies.base import TINY, IndexPolicy, emitted_only, within
 from metasd.policies.drawing import row_sum
 

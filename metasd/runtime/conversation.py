@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from metasd.errors import UsageError
-from metasd.ledger import Ledger
-from metasd.loop import decode
+from metasd.core.errors import UsageError
+from metasd.core.ledger import Ledger
+from metasd.core.loop import decode
+from metasd.core.pool import Pool
+from metasd.core.prompts import Prompt
 from metasd.policies import make
-from metasd.pool import Pool
-from metasd.prompts import Prompt
 from metasd.runtime.load import Target, check_fits
 from metasd.runtime.session import LiveSession
 

@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from metasd.errors import UsageError
+from metasd.core.errors import UsageError
 
 log = logging.getLogger("metasd")
 

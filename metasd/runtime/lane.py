@@ -12,16 +12,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from metasd import noise
-from metasd.core import Bools, Floats, Ints
+from metasd.core import noise
+from metasd.core.records import Bools, Floats, Ints
+from metasd.core.signals import F
 from metasd.drafters.base import Draft, Drafter, Look
-from metasd.runtime.cache import CachedModel
+from metasd.runtime.engine.cache import CachedModel
 from metasd.runtime.load import Target
 from metasd.runtime.models import ModelDrafter
 from metasd.runtime.reveal import Observer
-from metasd.runtime.verifier import Verdict, Verifier
-from metasd.runtime.warp import Sampling
-from metasd.signals import F
+from metasd.runtime.sampling import Sampling
+from metasd.runtime.verify import Verdict, Verifier
 
 
 class Lane:

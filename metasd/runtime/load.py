@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metasd.errors import UsageError
+from metasd.core.errors import UsageError
 from metasd.runtime import gguf
 
 try:
@@ -94,7 +94,7 @@ def load_target(spec: str = SMOLLM2, device: str = "cpu", dtype: str = "float32"
     except Exception as error:  # the loaders raise many kinds; the user needs the first line of any of them
         raise UsageError(f"cannot load model {spec!r}: {_first_line(error)}") from error
     revision = revision or getattr(model.config, "_commit_hash", None) or "unknown"
-    from metasd.runtime import narrow  # needs torch, whose absence must be told first
+    from metasd.runtime.engine import narrow  # needs torch, whose absence must be told first
 
     model = model.to(where)
     narrow.install(model)

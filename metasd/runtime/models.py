@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from metasd import noise
-from metasd.core import Ints
+from metasd.core import noise
+from metasd.core.errors import UsageError
+from metasd.core.pool import DrafterInfo
+from metasd.core.records import Ints
 from metasd.drafters.base import Draft, Look
-from metasd.errors import UsageError
-from metasd.pool import DrafterInfo
-from metasd.runtime.cache import CachedModel
+from metasd.runtime.engine.cache import CachedModel
 from metasd.runtime.load import Target
-from metasd.runtime.warp import Sampling, pick
+from metasd.runtime.sampling import Sampling, pick
 
 _STRIDE = 1 << 16
 """Noise counters between two starts: more than any draft is long, so no two drafts of a text share a uniform."""

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from metasd import specs
+from metasd.core import specs
+from metasd.core.errors import UsageError
+from metasd.core.pool import PLAIN, DrafterInfo, Pool
 from metasd.drafters import LookupDrafter, TableDrafter
-from metasd.errors import UsageError
-from metasd.pool import PLAIN, DrafterInfo, Pool
 
 if TYPE_CHECKING:
     from metasd.drafters.base import Drafter
     from metasd.runtime.load import Target
-    from metasd.runtime.warp import Sampling
+    from metasd.runtime.sampling import Sampling
 
 DEFAULT_POOL = ("lookup", "table")
 SMOLLM2_POOL = ("lookup", "table:path=code", "table:path=math", "table:path=chat")
@@ -110,7 +110,7 @@ def build_drafters(
 
     Raises UsageError for an unknown name, key or value, and for a drafter that does not fit the target.
     """
-    from metasd.runtime.warp import Sampling
+    from metasd.runtime.sampling import Sampling
 
     opening = Opening(target, Sampling(temperature, top_k, top_p), seed)
     drafters: list[Drafter] = []

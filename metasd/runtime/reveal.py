@@ -1,7 +1,7 @@
 """Full information on a text being decoded: what its committed tokens say of every drafter.
 
-The live twin of ``metasd.sim.revealed``. It sees one committed token after the other and what every drafter proposed
-before it, so it cannot tell more than the frontier allows.
+The live twin of ``metasd.sim.replay.reveal``. It sees one committed token after the other and what every drafter
+proposed before it, so it cannot tell more than the frontier allows.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from metasd.core import Bools, Floats, Ints, Revealed
-from metasd.pool import Pool
-from metasd.signals import F, rounded
+from metasd.core.pool import Pool
+from metasd.core.records import Bools, Floats, Ints, Revealed
+from metasd.core.signals import F, rounded
 
 Signals = NDArray[np.float32]
 

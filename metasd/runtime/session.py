@@ -1,4 +1,4 @@
-"""Live decoding as a ``metasd.core.Session`` with one lane: prompts one after the other.
+"""Live decoding as a ``metasd.core.records.Session`` with one lane: prompts one after the other.
 
 A round: the chosen arm's drafter catches up and drafts, the target checks [last committed token, draft] in one pass,
 ``settle`` makes the round, the tokens are committed to every drafter. The prompt, all but its last token, is read
@@ -19,17 +19,17 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from metasd import noise
-from metasd.core import NO_END, Context, Floats, Ints, Revealed, Rounds, draft_budget, settle
-from metasd.costs import CostModel
+from metasd.core import noise
+from metasd.core.costs import CostModel
+from metasd.core.errors import UsageError
+from metasd.core.pool import Pool
+from metasd.core.records import NO_END, Context, Floats, Ints, Revealed, Rounds, draft_budget, settle
 from metasd.drafters.base import Draft, Drafter
-from metasd.errors import UsageError
-from metasd.pool import Pool
 from metasd.runtime.lane import Lane
 from metasd.runtime.load import Target, check_fits
 from metasd.runtime.reveal import Observer
-from metasd.runtime.verifier import Verdict
-from metasd.runtime.warp import Sampling
+from metasd.runtime.sampling import Sampling
+from metasd.runtime.verify import Verdict
 
 OnTokens = Callable[[int, list[int], int, int], object]
 """Called after every round with (prompt index, tokens emitted, arm, how many of them were drafted)."""

@@ -2,7 +2,7 @@
 
 from metasd.traces.importers import import_trace
 from metasd.traces.reader import open_trace
-from metasd.traces.record import PromptRecord
+from metasd.traces.rows import PromptRecord
 from metasd.traces.save import save_trace, split
 from metasd.traces.select import take_prompts
 from metasd.traces.synth import synth, synthetic

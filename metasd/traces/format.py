@@ -5,7 +5,7 @@ A trace is a folder::
     manifest.json        what was recorded and how; rewritten once, when the recording is complete
     journal.jsonl        one line for each committed shard, appended and synced after the shard
     shards/NNNNNN.safetensors
-    costs.json           optional: seconds, apart from acceptance (metasd.costs)
+    costs.json           optional: seconds, apart from acceptance (metasd.core.costs)
 
 Every file is made under a temporary name in its own folder, synced and renamed, so whatever has its final name is
 whole. Manifest and journal lines carry a digest of themselves; a shard's sha256 stands in journal and manifest.
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metasd.errors import TraceError
+from metasd.core.errors import TraceError
 
 SCHEMA = 1
 MANIFEST = "manifest.json"

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metasd.core import Ints
-from metasd.errors import UsageError
+from metasd.core.records import Ints
+from metasd.core.errors import UsageError
 
 Codes = NDArray[np.uint8]
 

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metasd.costs import CostModel
-from metasd.errors import TraceError
-from metasd.pool import DrafterInfo, Pool
-from metasd.signals import SIGNALS, F
+from metasd.core.costs import CostModel
+from metasd.core.errors import TraceError
+from metasd.core.pool import DrafterInfo, Pool
+from metasd.core.signals import SIGNALS, F
 from metasd.traces import format as fmt
 from metasd.traces import shard
-from metasd.traces.record import ROW_FIELDS, strings
+from metasd.traces.rows import ROW_FIELDS, strings
 from metasd.traces.select import take_prompts
 from metasd.traces.trace import Trace
 

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metasd.errors import UsageError
-from metasd.pool import Pool
+from metasd.core.errors import UsageError
+from metasd.core.pool import Pool
 from metasd.traces import format as fmt
 from metasd.traces import shard
 from metasd.traces.reader import open_trace
-from metasd.traces.record import ROW_FIELDS, metadata
+from metasd.traces.rows import ROW_FIELDS, metadata
 from metasd.traces.select import halves, take_prompts
 from metasd.traces.trace import Trace
 from metasd.traces.writer import completed, final_manifest

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metasd.core import Ints
-from metasd.errors import UsageError
-from metasd.traces.record import ROW_FIELDS
+from metasd.core.records import Ints
+from metasd.core.errors import UsageError
+from metasd.traces.rows import ROW_FIELDS
 from metasd.traces.trace import Trace
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metasd.errors import TraceError
+from metasd.core.errors import TraceError
 from metasd.traces import format as fmt
 
 Tensors = dict[str, NDArray[Any]]

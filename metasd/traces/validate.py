@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from metasd.core import NO_END, Ints, StopReason, settle
-from metasd.costs import CostModel
-from metasd.errors import TraceError
+from metasd.core.records import NO_END, Ints, StopReason, settle
+from metasd.core.costs import CostModel
+from metasd.core.errors import TraceError
 from metasd.traces import format as fmt
 from metasd.traces.reader import Layout, Shard, load_shard, open_trace, read_layout
 from metasd.traces.trace import Trace

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 import metasd
-from metasd.errors import TraceError, UsageError
-from metasd.signals import SIGNALS
+from metasd.core.errors import TraceError, UsageError
+from metasd.core.signals import SIGNALS
 from metasd.traces import format as fmt
 from metasd.traces import shard
-from metasd.traces.record import PromptRecord, check, pack
+from metasd.traces.rows import PromptRecord, check, pack
 
 if sys.platform != "win32":
     import fcntl

@@ -2,9 +2,9 @@ from typing import Any
 
 import pytest
 
-from metasd.sim.compare import compare
-from metasd.sim.comparison import Comparison
-from metasd.sim.leaderboard import document
+from metasd.sim.compare.leaderboard import document
+from metasd.sim.compare.outcome import Comparison
+from metasd.sim.compare.run import compare
 from metasd.traces import synthetic
 
 POLICIES = ("metasd-ucb", "random", "fixed:arm=arm1", "metasd-ucb:beta=0.5")

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from metasd.report.html import write_report
+from metasd.report.html.page import write_report
 
 CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
 pytestmark = [

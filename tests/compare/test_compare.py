@@ -6,17 +6,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metasd.costs import CostModel
-from metasd.errors import UsageError
+from metasd.core.costs import CostModel
+from metasd.core.errors import UsageError
 from metasd.policies import POLICIES
 from metasd.policies.rules import Fixed
-from metasd.sim import cells
-from metasd.sim.cells import Cell, play
-from metasd.sim.compare import compare, default_policies
-from metasd.sim.comparison import Comparison
-from metasd.sim.figures import regret_curve
-from metasd.sim.leaderboard import document
-from metasd.sim.replay import replay
+from metasd.sim.compare import job as cells
+from metasd.sim.compare.curves import regret_curve
+from metasd.sim.compare.job import Cell, play
+from metasd.sim.compare.leaderboard import document
+from metasd.sim.compare.outcome import Comparison
+from metasd.sim.compare.run import compare, default_policies
+from metasd.sim.replay.run import replay
 from metasd.traces import Trace, synthetic
 
 
@@ -47,7 +47,7 @@ def test_rows_are_those_of_replay(temperature: float, seeds: int) -> None:
 
 def test_seed_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = document(compare([small()], ["random"], 5, workers=1))
-    monkeypatch.setattr("metasd.sim.compare.SEED_BLOCK", 2)
+    monkeypatch.setattr("metasd.sim.compare.run.SEED_BLOCK", 2)
     assert without_versions(document(compare([small()], ["random"], 5, workers=1))) == without_versions(whole)
 
 
@@ -63,7 +63,7 @@ def test_resume_plays_only_what_is_missing(tmp_path: Path, monkeypatch: pytest.M
     assert all(path.suffix == ".npz" for path in kept)
     kept[0].unlink()
     played = []
-    monkeypatch.setattr("metasd.sim.workers.play", lambda job: played.append(job.spec) or play(job))
+    monkeypatch.setattr("metasd.sim.compare.workers.play", lambda job: played.append(job.spec) or play(job))
     again = compare([small()], ["random", "metasd-ucb"], 3, workers=1, resume_dir=tmp_path)
     assert len(played) == 1
     assert sorted(tmp_path.iterdir()) == kept
@@ -85,7 +85,7 @@ def test_a_cell_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
     def dies(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("metasd.sim.cells.os.replace", dies)
+    monkeypatch.setattr("metasd.sim.compare.job.os.replace", dies)
     with pytest.raises(KeyboardInterrupt):
         cell.save(path)
     assert list(tmp_path.iterdir()) == []

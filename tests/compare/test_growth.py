@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from metasd.sim.bounds import lai_robbins_constant, length_law
-from metasd.sim.growth import (
+from metasd.sim.compare.bootstrap import Values
+from metasd.sim.replay.run import replay
+from metasd.sim.theory.bounds import lai_robbins_constant, length_law
+from metasd.sim.theory.growth import (
     Growth,
     accepted_mean,
     growth,
@@ -21,8 +23,6 @@ from metasd.sim.growth import (
     regret_bound,
     rounds_played,
 )
-from metasd.sim.replay import replay
-from metasd.sim.statistics import Values
 from metasd.traces import Trace, synthetic
 
 FALSE_ALARM = 1e-7

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from metasd.report.html import pieces, write_report
-from metasd.report.markup import arm_colours
-from metasd.report.panels import ticks
-from metasd.report.table import write_csv
+from metasd.report.csv import write_csv
+from metasd.report.html.markup import arm_colours
+from metasd.report.html.page import pieces, write_report
+from metasd.report.html.panels import ticks
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from metasd.sim.statistics import Clusters, holm, mean_of_ratios, ratio, ratio_difference, total
+from metasd.sim.compare.bootstrap import Clusters, holm, mean_of_ratios, ratio, ratio_difference, total
 
 RNG = np.random.default_rng(7)
 TOKENS = RNG.gamma(4.0, 30.0, 60)

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from metasd.costs import CostModel
-from metasd.errors import TraceError
-from metasd.pool import DrafterInfo, Pool
+from metasd.core.costs import CostModel
+from metasd.core.errors import TraceError
+from metasd.core.pool import DrafterInfo, Pool
 
 MODEL = CostModel(
     drafters=("a", "m"),

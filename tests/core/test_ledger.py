@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metasd.core import Rounds
-from metasd.ledger import Ledger
-from metasd.pool import DrafterInfo, Pool
+from metasd.core.ledger import Ledger
+from metasd.core.pool import DrafterInfo, Pool
+from metasd.core.records import Rounds
 
 POOL = Pool([DrafterInfo("a", "lookup", True, True), DrafterInfo("b", "lookup", True, True)], [(0, 3), (1, 3), (-1, 0)])
 

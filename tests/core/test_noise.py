@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-from metasd.noise import LaneNoise, key, uniform_at
+from metasd.core.noise import LaneNoise, key, uniform_at
 
 
 def test_a_lane_draws_the_same_alone_and_in_company() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from metasd.errors import UsageError
-from metasd.pool import DrafterInfo, Pool
+from metasd.core.errors import UsageError
+from metasd.core.pool import DrafterInfo, Pool
 
 A, B = DrafterInfo("a", "lookup", True, True), DrafterInfo("b", "model", False, False, {"path": "x"})
 

@@ -7,10 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from metasd import rewards
-from metasd.core import Rounds
-from metasd.errors import UsageError
-from metasd.pool import DrafterInfo, Pool
+from metasd.core import rewards
+from metasd.core.errors import UsageError
+from metasd.core.pool import DrafterInfo, Pool
+from metasd.core.records import Rounds
 
 POOL = Pool([DrafterInfo("a", "lookup", True, True)], [(0, 1), (0, 4)])
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metasd.core import NO_END, Rounds, StopReason, concatenate, settle
+from metasd.core.records import NO_END, Rounds, StopReason, concatenate, settle
 
 
 def one(*, draft_length: int, remaining: int, proposed: int, agreed: int, ends_in: int = int(NO_END)) -> Rounds:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from metasd import specs
-from metasd.errors import UsageError
+from metasd.core import specs
+from metasd.core.errors import UsageError
 from metasd.policies import make
 from metasd.policies.ucb import MetaSDUCB
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from metasd.core import NO_END, Context, Revealed, StopReason, settle
-from metasd.errors import UsageError
+from metasd.core.errors import UsageError
+from metasd.core.pool import DrafterInfo, Pool
+from metasd.core.records import NO_END, Context, Revealed, StopReason, settle
+from metasd.core.signals import INDEX, F
 from metasd.policies import make
-from metasd.pool import DrafterInfo, Pool
-from metasd.signals import INDEX, F
-from metasd.sim.replay import replay
+from metasd.sim.replay.run import replay
 
 from .world import copy_trace
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from metasd.errors import UsageError
+from metasd.core.errors import UsageError
 from metasd.sim.fit import counterfactuals, fit, together
 from metasd.traces import synthetic
 

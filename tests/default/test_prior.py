@@ -7,13 +7,13 @@ import json
 import numpy as np
 import pytest
 
-from metasd.errors import UsageError
+from metasd.core.errors import UsageError
+from metasd.core.pool import DrafterInfo, Pool
 from metasd.policies import make
-from metasd.policies.prior import lay_out
-from metasd.policies.tokens import fit_tables
-from metasd.pool import DrafterInfo, Pool
+from metasd.policies.frontier.prior import lay_out
+from metasd.policies.frontier.tokens import fit_tables
 from metasd.sim.fit import fit
-from metasd.sim.replay import replay
+from metasd.sim.replay.run import replay
 from metasd.traces.select import take_prompts
 
 from .world import MODEL, G, copy_trace

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from metasd.core.pool import DrafterInfo
+from metasd.core.signals import F
 from metasd.drafters.lookup import LookupDrafter
-from metasd.pool import DrafterInfo
-from metasd.signals import F
 from metasd.traces.trace import Trace
 
 G = 20

@@ -12,13 +12,13 @@ transformers = pytest.importorskip("transformers")
 from hypothesis import given
 from hypothesis import strategies as st
 
+from metasd.core.errors import UsageError
+from metasd.core.prompts import Prompt
+from metasd.distill import answers as module
+from metasd.distill.answers import greedy_answers, loop_period
+from metasd.distill.tables import distill
 from metasd.drafters import TableDrafter
 from metasd.drafters.ngrams import NgramTable
-from metasd.errors import UsageError
-from metasd.prompts import Prompt
-from metasd.runtime import answers as module
-from metasd.runtime.answers import greedy_answers, loop_period
-from metasd.runtime.distill import distill
 from metasd.runtime.load import Target
 
 VOCABULARY = 61

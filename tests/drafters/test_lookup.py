@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from metasd.core.errors import UsageError
+from metasd.core.signals import INDEX
+from metasd.core.specs import build
 from metasd.drafters import TEXT_DRAFTERS, LookupDrafter
-from metasd.errors import UsageError
-from metasd.signals import INDEX
-from metasd.specs import build
 
 texts = st.lists(st.integers(0, 3), max_size=40)
 occurrences = st.sampled_from(["latest", "earliest"])

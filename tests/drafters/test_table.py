@@ -8,12 +8,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
+from metasd.core.errors import UsageError
+from metasd.core.signals import INDEX
+from metasd.core.specs import build
 from metasd.drafters import TEXT_DRAFTERS, TableDrafter
 from metasd.drafters import table as module
 from metasd.drafters.ngrams import NgramCounts, NgramTable
-from metasd.errors import UsageError
-from metasd.signals import INDEX
-from metasd.specs import build
 
 texts = st.lists(st.integers(0, 3), max_size=30)
 corpora = st.lists(texts, max_size=5)

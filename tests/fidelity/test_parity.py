@@ -13,17 +13,17 @@ pytest.importorskip("transformers")
 
 import tiny
 
+from metasd.core.pool import DrafterInfo, Pool
 from metasd.drafters import LookupDrafter, TableDrafter
 from metasd.drafters.base import Drafter
 from metasd.policies import make
-from metasd.pool import DrafterInfo, Pool
-from metasd.runtime import live
+from metasd.record.run import record
+from metasd.runtime import contenders as live
 from metasd.runtime.load import Target, as_target
 from metasd.runtime.models import ModelDrafter, SkipDrafter
-from metasd.runtime.record import record
-from metasd.runtime.warp import Sampling
-from metasd.sim.compare import default_policies
-from metasd.sim.fidelity import Comparison, check
+from metasd.runtime.sampling import Sampling
+from metasd.sim.compare.run import default_policies
+from metasd.sim.replay.fidelity import Comparison, check
 from metasd.traces import Trace, open_trace
 
 BUDGET = 28

@@ -7,14 +7,14 @@ import math
 import numpy as np
 import pytest
 
-from metasd.core import NO_END, Context, Revealed, settle
-from metasd.errors import UsageError
+from metasd.core.records import NO_END, Context, Revealed, settle
+from metasd.core.errors import UsageError
 from metasd.policies import make
 from metasd.policies.drawing import draw, softmax
 from metasd.policies.full import normal_hedge
 from metasd.policies.linear import features
 from metasd.policies.switching import tsallis
-from metasd.signals import INDEX, SIGNALS, F
+from metasd.core.signals import INDEX, SIGNALS, F
 
 
 def one_round(pool, arm, accepted, *, remaining=1000, proposed=None, seconds=None, lanes=1):

@@ -8,7 +8,7 @@ import random
 import numpy as np
 import pytest
 
-from metasd.core import NO_END, Context, settle
+from metasd.core.records import NO_END, Context, settle
 from metasd.policies import IndexPolicy, make
 
 K, G, ROUNDS = 4, 4, 200

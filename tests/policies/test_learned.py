@@ -9,8 +9,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from metasd.errors import UsageError
-from metasd.observation import Observer
+from metasd.core.errors import UsageError
+from metasd.core.observation import Observer
 from metasd.policies import make
 
 OBSERVE = "position+available+last+history+signals"

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from metasd.errors import UsageError
-from metasd.prompts import Prompt, bundled, load_prompts, prompts_hash
+from metasd.core.errors import UsageError
+from metasd.core.prompts import Prompt, bundled, load_prompts, prompts_hash
 
 GOOD = '{"prompt": "Hi", "domain": "chat", "id": "a"}'
 

@@ -70,12 +70,12 @@ class World:
     """
 
     def __init__(self, eos: int | None = None, arms: dict[int, tuple[int, ...]] | None = None, **sampling: Any) -> None:
+        from metasd.core.pool import DrafterInfo, Pool
+        from metasd.core.prompts import Prompt
         from metasd.drafters import LookupDrafter, TableDrafter
-        from metasd.pool import DrafterInfo, Pool
-        from metasd.prompts import Prompt
         from metasd.runtime.load import as_target
         from metasd.runtime.models import ModelDrafter, SkipDrafter
-        from metasd.runtime.warp import Sampling
+        from metasd.runtime.sampling import Sampling
 
         model = tiny_llama(num_hidden_layers=3, eos_token_id=eos)
         self.target = as_target(model, tiny_tokenizer(), "tiny")
@@ -95,7 +95,7 @@ class World:
         ]
 
     def record(self, out: Path, **settings: Any) -> dict[str, Any]:
-        from metasd.runtime.record import record
+        from metasd.record.run import record
 
         texts = [(p.id, p.domain, self.target.encode(p.text)) for p in self.prompts]
         return record(self.target, self.drafters, self.pool, texts, out, **{"max_new_tokens": 20} | settings)
@@ -122,7 +122,7 @@ def main() -> None:
 
     Says the child's id, then how it ended. Children are forked, since importing torch takes longer than recording.
     """
-    from metasd.runtime import record as module
+    from metasd.record import run as module
     from metasd.traces import format as fmt
 
     module.FLUSH_SECONDS = 0.0

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from metasd.drafters.lookup import LookupDrafter
-from metasd.runtime.chains import Comparison
-from metasd.runtime.columns import Branches, invert, rejected, walk
-from metasd.runtime.packed import PackedReader, StepReader
-from metasd.runtime.trie import Text
-from metasd.runtime.warp import Sampling
+from metasd.record.chains import Comparison
+from metasd.record.columns import Branches, invert, rejected, walk
+from metasd.record.reader import PackedReader, StepReader
+from metasd.record.trie import Text
+from metasd.runtime.sampling import Sampling
 
 LENGTH = 4
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from metasd.runtime.packed import ROOT, PackedReader, StepReader, can_pack
+from metasd.record.reader import ROOT, PackedReader, StepReader, can_pack
 
 
 def _tree(rng: np.random.Generator, text: int, nodes: int, first: int, vocabulary: int):

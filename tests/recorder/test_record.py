@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from metasd.errors import UsageError
-from metasd.runtime import record as module
-from metasd.runtime.packed import PackedReader
+from metasd.core.errors import UsageError
+from metasd.record import run as module
+from metasd.record.reader import PackedReader
 from metasd.traces import open_trace
 
 ARRAYS = (
@@ -195,7 +195,7 @@ def test_refusals_name_the_value(world, tmp_path):
 
 
 def test_progress_lines_say_what_is_left(world, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("metasd.progress.EVERY", 0.0)
+    monkeypatch.setattr("metasd.core.progress.EVERY", 0.0)
     world().record(tmp_path / "t", max_new_tokens=4)
     out, err = capsys.readouterr()
     assert err.splitlines()[0].startswith("recording (prompts): 1/9, ")

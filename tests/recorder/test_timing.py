@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from metasd.costs import CostModel
-from metasd.runtime import timing
+from metasd.core.costs import CostModel
+from metasd.record import timing
 
 
 class Clock:

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import metasd
-from metasd.sim.compare import default_policies
-from metasd.sim.oracle import clairvoyant_rounds, fixed_arm_rounds
-from metasd.sim.replay import replay
-from metasd.sim.source import REFERENCE, find_trace
+from metasd.sim.compare.run import default_policies
+from metasd.sim.oracle.rounds import clairvoyant_rounds, fixed_arm_rounds
+from metasd.sim.replay.run import replay
 from metasd.traces import validate
+from metasd.traces.find import REFERENCE, find_trace
 
 GOLDEN = json.loads((Path(__file__).parent / "golden.json").read_text())
 LIMIT = 2_000_000  # bytes

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import DynamicCache, MambaConfig, MambaForCausalLM, MistralConfig, MistralForCausalLM
 
-from metasd.errors import UsageError
-from metasd.runtime.cache import CachedModel
+from metasd.core.errors import UsageError
+from metasd.runtime.engine.cache import CachedModel
 from metasd.runtime.load import Target
 
 

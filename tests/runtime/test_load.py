@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from metasd.errors import UsageError
+from metasd.core.errors import UsageError
 from metasd.runtime import gguf, load
 from metasd.runtime.load import Target, as_target, check_fits, load_target, same_tokenizer
 
@@ -110,7 +110,7 @@ def test_another_tokenizer_is_refused(tiny_target: Target) -> None:
 def test_a_missing_package_is_one_line() -> None:
     code = (
         "import sys; sys.modules['torch'] = None\n"
-        "from metasd.errors import UsageError\n"
+        "from metasd.core.errors import UsageError\n"
         "try:\n    import metasd.runtime.load\nexcept UsageError as e:\n    print(e)"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

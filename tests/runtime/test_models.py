@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from metasd.errors import UsageError
-from metasd.pool import DrafterInfo
+from metasd.core.errors import UsageError
+from metasd.core.pool import DrafterInfo
 from metasd.runtime.load import Target
 from metasd.runtime.models import ModelDrafter, SkipDrafter, parse_layers, without_layers
 from metasd.runtime.registry import DRAFTERS, build_drafters
-from metasd.runtime.warp import Sampling
+from metasd.runtime.sampling import Sampling
 
 from .conftest import VOCAB, tiny_model
 

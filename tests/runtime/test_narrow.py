@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from metasd.runtime import narrow
+from metasd.runtime.engine import narrow
 
 
 @pytest.mark.parametrize("shape", [(7, 5), (5, 7), (6, 6)])

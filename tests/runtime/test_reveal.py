@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from metasd.core import Revealed
+from metasd.core.records import Revealed
 from metasd.runtime.load import Target
 from metasd.runtime.models import ModelDrafter
+from metasd.runtime.sampling import Sampling
 from metasd.runtime.session import LiveSession
-from metasd.runtime.warp import Sampling
 
 from .test_session import ARMS, drafters_for
 from .test_session import PROMPTS as ONCE

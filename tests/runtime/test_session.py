@@ -12,15 +12,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from metasd.core import Rounds, StopReason, concatenate
-from metasd.costs import CostModel
+from metasd.core.costs import CostModel
+from metasd.core.errors import UsageError
+from metasd.core.pool import DrafterInfo, Pool
+from metasd.core.records import Rounds, StopReason, concatenate
 from metasd.drafters import LookupDrafter, TableDrafter
-from metasd.errors import UsageError
-from metasd.pool import DrafterInfo, Pool
 from metasd.runtime.load import Target, as_target
 from metasd.runtime.models import ModelDrafter, SkipDrafter
+from metasd.runtime.sampling import Sampling
 from metasd.runtime.session import LiveSession
-from metasd.runtime.warp import Sampling
 
 from .conftest import VOCAB, perturbed, tiny_model, tiny_tokenizer
 

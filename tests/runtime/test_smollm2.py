@@ -9,8 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from metasd.prompts import bundled, load_prompts
-from metasd.runtime import live
+from metasd.core.prompts import bundled, load_prompts
+from metasd.runtime import contenders as live
 from metasd.runtime.conversation import Text, encode_all
 from metasd.runtime.load import Target, load_target
 from metasd.runtime.registry import SMOLLM2_POOL, build_drafters

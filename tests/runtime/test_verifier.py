@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from metasd.drafters.base import Draft
-from metasd.runtime.cache import CachedModel
+from metasd.runtime.engine.cache import CachedModel
 from metasd.runtime.load import Target
-from metasd.runtime.verifier import Verifier, acceptance, judge, judge_greedy, remainder
-from metasd.runtime.warp import Sampling
+from metasd.runtime.sampling import Sampling
+from metasd.runtime.verify import Verifier, acceptance, judge, judge_greedy, remainder
 
 V, M = 3, 2
 

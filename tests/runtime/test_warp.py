@@ -7,8 +7,8 @@ import pytest
 import torch
 from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from metasd.errors import UsageError
-from metasd.runtime.warp import Sampling, pick, warp
+from metasd.core.errors import UsageError
+from metasd.runtime.sampling import Sampling, pick, warp
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5])

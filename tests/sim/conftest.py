@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from metasd.costs import CostModel
-from metasd.pool import DrafterInfo
-from metasd.signals import F
+from metasd.core.costs import CostModel
+from metasd.core.pool import DrafterInfo
+from metasd.core.signals import F
 from metasd.traces.trace import Trace
 
 KINDS = (("lookup", True, True), ("table", True, True), ("model", False, False))

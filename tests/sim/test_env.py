@@ -15,12 +15,12 @@ from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
 
 import metasd
-from metasd.errors import TraceError, UsageError
-from metasd.observation import GROUPS
-from metasd.pool import Pool
-from metasd.sim.oracle import clairvoyant_rounds, fixed_arm_rounds
-from metasd.sim.session import TraceSession
-from metasd.sim.source import register_trace
+from metasd.core.errors import TraceError, UsageError
+from metasd.core.observation import GROUPS
+from metasd.core.pool import Pool
+from metasd.sim.oracle.rounds import clairvoyant_rounds, fixed_arm_rounds
+from metasd.sim.replay.session import TraceSession
+from metasd.traces.find import register_trace
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_registered_by_name_with_json_arguments(names):
 
 def test_import_is_cheap_and_registers():
     code = "import metasd, sys, gymnasium; gymnasium.spec('MetaSD-v0'); print([m for m in sys.modules if m in "
-    code += "('torch', 'transformers', 'metasd.sim.env', 'metasd.policies')])"
+    code += "('torch', 'transformers', 'metasd.sim.env.scalar', 'metasd.policies')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     assert metasd.__version__
@@ -215,7 +215,7 @@ def test_render_without_a_mode_warns(names):
     ],
 )
 def test_wrong_arguments_name_the_value(names, kwargs, words):
-    from metasd.sim.env import MetaSDEnv
+    from metasd.sim.env.scalar import MetaSDEnv
 
     with pytest.raises(UsageError, match=words):
         MetaSDEnv(trace=names["greedy"], **kwargs)

@@ -9,12 +9,12 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-import metasd.sim.vault as vault
-from metasd.core import Context, Revealed, Rounds
-from metasd.sim.env import MetaSDEnv
-from metasd.sim.session import TraceSession
-from metasd.sim.source import register_trace
-from metasd.sim.vector import MetaSDVectorEnv
+import metasd.sim.env.private as vault
+from metasd.core.records import Context, Revealed, Rounds
+from metasd.sim.env.scalar import MetaSDEnv
+from metasd.sim.replay.session import TraceSession
+from metasd.traces.find import register_trace
+from metasd.sim.env.vector import MetaSDVectorEnv
 from metasd.traces.trace import Trace
 
 GIVEN = (Context, Rounds, Revealed, MetaSDEnv, MetaSDVectorEnv)

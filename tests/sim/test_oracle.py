@@ -10,21 +10,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metasd.errors import UsageError
-from metasd.ledger import Ledger
-from metasd.loop import decode
+from metasd.core.errors import UsageError
+from metasd.core.ledger import Ledger
+from metasd.core.loop import decode
 from metasd.policies.ucb import MetaSDUCB
-from metasd.pool import Pool
-from metasd.sim.bounds import kl_inf, lai_robbins_constant, length_law
-from metasd.sim.oracle import (
+from metasd.core.pool import Pool
+from metasd.sim.theory.bounds import kl_inf, lai_robbins_constant, length_law
+from metasd.sim.oracle.rounds import (
     best_fixed,
     clairvoyant_rounds,
     fixed_arm_rounds,
     greedy_rounds,
     oracle_policy_arms,
 )
-from metasd.sim.oracle_seconds import clairvoyant_seconds, fixed_arm_seconds
-from metasd.sim.session import TraceSession
+from metasd.sim.oracle.seconds import clairvoyant_seconds, fixed_arm_seconds
+from metasd.sim.replay.session import TraceSession
 from metasd.traces import synthetic
 
 ARMS = [(0, 4), (1, 2), (2, 4), (-1, 0)]

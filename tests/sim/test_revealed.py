@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from metasd.pool import Pool
-from metasd.sim.session import TraceSession
+from metasd.core.pool import Pool
+from metasd.sim.replay.session import TraceSession
 
 ARMS = [(0, 4), (1, 2), (2, 4), (-1, 0)]
 

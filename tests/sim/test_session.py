@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metasd import noise
-from metasd.core import StopReason
-from metasd.errors import TraceError, UsageError
-from metasd.ledger import Ledger
-from metasd.loop import decode
+from metasd.core import noise
+from metasd.core.records import StopReason
+from metasd.core.errors import TraceError, UsageError
+from metasd.core.ledger import Ledger
+from metasd.core.loop import decode
 from metasd.policies.ucb import MetaSDUCB
-from metasd.pool import Pool
-from metasd.sim.session import TraceSession
+from metasd.core.pool import Pool
+from metasd.sim.replay.session import TraceSession
 
 ARMS = [(0, 4), (1, 2), (2, 4), (-1, 0), (2, 1)]
 

@@ -8,9 +8,9 @@ import pytest
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode
 
-from metasd.errors import UsageError
-from metasd.observation import GROUPS
-from metasd.sim.source import register_trace
+from metasd.core.errors import UsageError
+from metasd.core.observation import GROUPS
+from metasd.traces.find import register_trace
 
 N = 7
 FINAL = ("prompt", "rounds", "best_fixed_rounds", "oracle_rounds", "seconds")

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from metasd.errors import TraceError
+from metasd.core.errors import TraceError
 from metasd.traces import PromptRecord, Trace, TraceWriter, open_trace, reader, save_trace, synth, synthetic, validate
 from metasd.traces import format as fmt
 
@@ -207,7 +207,7 @@ def test_text_that_is_not_the_hashed_one(tmp_path: Path) -> None:
     tensors = {name: np.array(column) for name, column in loaded.tensors.items()}
     tensors["tokens"][6] += 1
     from metasd.traces import shard
-    from metasd.traces.record import metadata
+    from metasd.traces.rows import metadata
 
     sha256, size = shard.write(path / FIRST, tensors, metadata(loaded.ids, loaded.domains))
     data = json.loads((path / fmt.MANIFEST).read_text())

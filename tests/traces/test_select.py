@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from metasd.costs import CostModel
-from metasd.errors import UsageError
+from metasd.core.costs import CostModel
+from metasd.core.errors import UsageError
 from metasd.traces import PromptRecord, Trace, TraceWriter, open_trace, split, synthetic, take_prompts, validate
 from metasd.traces import format as fmt
 from metasd.traces.select import halves

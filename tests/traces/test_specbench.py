@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metasd.errors import UsageError
+from metasd.core.errors import UsageError
 from metasd.traces import import_trace, open_trace, validate
 from metasd.traces.importers.specbench import drafter_names, what_was_left
 

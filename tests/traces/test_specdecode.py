@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metasd.drafters.lookup import LookupDrafter
-from metasd.errors import UsageError
+from metasd.core.errors import UsageError
 from metasd.traces import Trace, import_trace, open_trace, validate
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from metasd.errors import UsageError
+from metasd.core.errors import UsageError
 from metasd.traces import Trace, open_trace, synth, synthetic, validate
 from metasd.traces.laws import LAWS
 

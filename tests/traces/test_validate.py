@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from metasd.errors import TraceError
+from metasd.core.errors import TraceError
 from metasd.traces import Trace, describe, save_trace, synthetic, validate
 from metasd.traces import format as fmt
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from metasd.errors import TraceError, UsageError
+from metasd.core.errors import TraceError, UsageError
 from metasd.traces import PromptRecord, Trace, TraceWriter, open_trace, synthetic, validate
 from metasd.traces import format as fmt
 

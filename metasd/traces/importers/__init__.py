@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from metasd.errors import UsageError
+from metasd.core.errors import UsageError
 from metasd.traces.importers import specbench, specdecode
 from metasd.traces.importers.lines import Imported
 from metasd.traces.save import refuse_used, save_trace

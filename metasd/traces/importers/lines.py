@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from metasd.errors import UsageError
+from metasd.core.errors import UsageError
 from metasd.traces import format as fmt
 
 T = TypeVar("T")

@@ -1,0 +1,102 @@
+"""What a round costs in seconds: a small model fitted to timings, kept apart from acceptance in ``costs.json``.
+
+Acceptance replays exactly; time is modelled. One trace can therefore be replayed on another machine's clock.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metasd.core.errors import TraceError
+from metasd.core.pool import Pool
+from metasd.core.records import Floats, Ints
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class CostModel:
+    """Seconds of the three parts of a round.
+
+    verify(width, context) interpolates the measured medians over width (tokens in the target's pass, drafted + 1)
+        and adds ``verify_per_context`` seconds per token of context beyond ``context``, the one they were taken at.
+    draft(d, m) = draft_fixed[d] + draft_per_token[d] * m for m > 0, else 0.
+    catch_up(d, c) = catch_up_fixed[d] + catch_up_per_token[d] * c for c > 0, else 0.
+    ``drafters`` names the columns. ``error`` is the held-out median relative error of the model, where measured.
+    """
+
+    drafters: tuple[str, ...]
+    widths: Floats  # [W] ascending
+    verify_seconds: Floats  # [W]
+    draft_fixed: Floats  # [D]
+    draft_per_token: Floats  # [D]
+    catch_up_fixed: Floats  # [D]
+    catch_up_per_token: Floats  # [D]
+    context: float = 0.0
+    verify_per_context: float = 0.0
+    overhead: float = 0.0  # seconds of a round outside any model pass, counted with verification
+    error: float | None = None
+    measured: dict[str, Any] = field(default_factory=dict)  # the raw timings the model was fitted to
+
+    def verify(self, drafted: Ints, context: Ints) -> Floats:
+        base = np.interp(drafted + 1, self.widths, self.verify_seconds)
+        return np.asarray(base + self.verify_per_context * (context - self.context) + self.overhead)
+
+    def draft(self, drafter: Ints, drafted: Ints) -> Floats:
+        return np.where(drafted > 0, self.draft_fixed[drafter] + self.draft_per_token[drafter] * drafted, 0.0)
+
+    def catch_up(self, drafter: Ints, tokens: Ints) -> Floats:
+        cost = self.catch_up_fixed[drafter] + self.catch_up_per_token[drafter] * tokens
+        return np.where(tokens > 0, cost, 0.0)
+
+    def expected(self, pool: Pool, remaining: Ints, context: Ints, lag: Ints) -> Floats:
+        """[B, K] expected seconds of a round with each arm, were its whole draft length drafted.
+
+        Args: remaining [B], context [B] (prompt and committed tokens), lag [B, D].
+        """
+        columns = self.columns(pool)
+        drafted = np.minimum(pool.draft_length[None, :], np.maximum(remaining - 1, 0)[:, None])
+        drafter = np.broadcast_to(columns[pool.drafter_of][None, :], drafted.shape)
+        behind = np.where(pool.plain[None, :], 0, lag[:, pool.drafter_of])
+        total: Floats = self.verify(drafted, context[:, None]) + self.draft(drafter, drafted)
+        return total + self.catch_up(drafter, behind)
+
+    def columns(self, pool: Pool) -> Ints:
+        """[D] this model's column for each of the pool's drafters. Raises TraceError if one is missing."""
+        missing = [d.name for d in pool.drafters if d.name not in self.drafters]
+        if missing:
+            raise TraceError(
+                f"costs know no drafter {missing[0]!r}, only {', '.join(self.drafters)}; record them again"
+            )
+        return np.array([self.drafters.index(d.name) for d in pool.drafters], np.int64)
+
+    def to_json(self) -> dict[str, Any]:
+        arrays = ("widths", "verify_seconds", "draft_fixed", "draft_per_token", "catch_up_fixed", "catch_up_per_token")
+        scalars = ("context", "verify_per_context", "overhead", "error", "measured")
+        data: dict[str, Any] = {"schema": SCHEMA, "unit": "seconds", "drafters": list(self.drafters)}
+        data |= {name: getattr(self, name).tolist() for name in arrays}
+        return data | {name: getattr(self, name) for name in scalars}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> CostModel:
+        if data.get("schema") != SCHEMA:
+            raise TraceError(f"costs of schema {data.get('schema')!r}; this version reads {SCHEMA}")
+        fields = {k: v for k, v in data.items() if k not in ("schema", "unit")}
+        fields["drafters"] = tuple(fields["drafters"])
+        arrays = {k: np.asarray(v, np.float64) for k, v in fields.items() if isinstance(v, list)}
+        return cls(**(fields | arrays))
+
+    def save(self, path: Path) -> None:
+        path.write_text(json.dumps(self.to_json(), indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> CostModel:
+        try:
+            return cls.from_json(json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise TraceError(f"{path}: not a costs file ({error}); record the trace again or remove it") from error

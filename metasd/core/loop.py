@@ -1,0 +1,37 @@
+"""The decoding loop: the same ten lines live and in replay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from metasd.core.ledger import Ledger
+from metasd.core.records import Rounds, Session
+from metasd.policies.base import Policy
+
+
+def decode(
+    session: Session,
+    policy: Policy,
+    ledger: Ledger,
+    *,
+    texts: int | None = None,
+    on_rounds: Callable[[Rounds], object] | None = None,
+) -> None:
+    """Decode the texts of ``session``, choosing each round's arm with ``policy`` and summing into ``ledger``.
+
+    ``policy`` must have been bound to the session's pool and lanes (``Policy.bind``).
+    texts: return once that many texts have been finished; all of them by default.
+    on_rounds: called with the rounds of every play.
+    """
+    finished = 0
+    while not session.done and (texts is None or finished < texts):
+        if len(session.fresh):
+            policy.begin(session.fresh, session.keys[session.fresh])
+        rounds = session.play(policy.select(session.context))
+        policy.update(rounds)
+        if policy.feedback == "full":
+            policy.observe(session.reveal())
+        ledger.add(rounds)
+        finished += int(rounds.finished.sum())
+        if on_rounds is not None:
+            on_rounds(rounds)

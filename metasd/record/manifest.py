@@ -1,0 +1,83 @@
+"""What a manifest says of a recording: all that decides its arrays, and on what it was made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metasd.core.pool import Pool
+from metasd.core.results import versions
+from metasd.record.recorder import draft_lengths
+from metasd.runtime.conversation import Text
+from metasd.runtime.load import Target
+from metasd.runtime.sampling import OVERLAP_TEMPERATURE, Sampling
+
+
+def manifest_of(
+    target: Target,
+    pool: Pool,
+    texts: Sequence[Text],
+    sampling: Sampling,
+    *,
+    max_new_tokens: int,
+    seed: int,
+    raw: bool,
+) -> dict[str, Any]:
+    """The manifest of a recording. A resumed one must have the same ``config``; the rest is for the reader."""
+    return {
+        "config": {
+            "target": {
+                "name": target.name,
+                "revision": target.revision,
+                "tokenizer": target.tokenizer_hash,
+                "vocabulary": target.vocab_size,
+                "dtype": target.dtype,
+                "device": target.device.type,
+            },
+            "acceptance": "greedy" if sampling.greedy else "ratio",
+            "temperature": sampling.temperature,
+            "top_k": None if sampling.greedy else sampling.top_k,
+            "top_p": None if sampling.greedy else sampling.top_p,
+            "overlap_temperature": OVERLAP_TEMPERATURE if sampling.greedy else sampling.temperature,
+            "chains": "own" if sampling.greedy else "rejected",
+            "max_new_tokens": max_new_tokens,
+            "seed": seed,
+            "chat_template": not raw and bool(target.tokenizer.chat_template),
+            "prompts": _hash(texts),
+        },
+        "pool": pool.to_json(),
+        "draft_lengths": draft_lengths(pool),
+        "token_dtype": "uint16" if target.vocab_size <= 1 << 16 else "int32",
+        "exact": True,
+        "versions": versions(),
+        "machine": machine(target.device),
+    }
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """The machine that timings belong to."""
+    found: dict[str, Any] = {"cpu": _cpu(), "threads": torch.get_num_threads(), "torch": torch.__version__}
+    if device.type == "cuda":
+        found |= {"gpu": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
+    return found
+
+
+def _cpu() -> str:
+    """The processor's name, where the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def _hash(texts: Sequence[Text]) -> str:
+    """Over ids, domains and tokens, in order."""
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()

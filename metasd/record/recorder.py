@@ -1,0 +1,163 @@
+"""One prompt's record after the other. Knows models, drafters and arrays; nothing of files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from metasd.core import noise
+from metasd.core.errors import UsageError
+from metasd.core.pool import Pool
+from metasd.core.signals import F
+from metasd.drafters.base import Drafter, TextDrafter
+from metasd.record.chains import Comparison
+from metasd.record.columns import Column, invert, walk
+from metasd.record.reader import PackedReader, reader_for
+from metasd.record.trie import Text
+from metasd.runtime.conversation import Text as Source
+from metasd.runtime.engine.cache import CachedModel
+from metasd.runtime.load import Target, check_fits
+from metasd.runtime.models import ModelDrafter
+from metasd.runtime.sampling import Sampling
+from metasd.traces import PromptRecord
+
+
+class Recorder:
+    """Records prompts one by one, in order: a drafter may remember the texts before.
+
+    Attributes:
+        seconds: by kind of work: ``plain`` decoding (the yardstick), ``text_drafters``, ``passes``, and what callers
+            time with ``stage``.
+        tokens: answer tokens recorded. mismatches: by prompt, positions where plain decoding and the wide pass differ.
+        packed: by model, whether it is read in wide passes.
+
+    Raises UsageError for a drafter of a kind that cannot be recorded.
+    """
+
+    def __init__(
+        self, target: Target, drafters: Sequence[Drafter], pool: Pool, sampling: Sampling, *, budget: int, seed: int
+    ) -> None:
+        self.target, self.drafters, self.sampling, self.budget, self.seed = target, drafters, sampling, budget, seed
+        self.lengths = draft_lengths(pool)
+        self.models = {d: m for d, m in enumerate(drafters) if isinstance(m, ModelDrafter)}
+        self.writers: dict[int, TextDrafter] = {
+            d: cast(TextDrafter, drafter) for d, drafter in enumerate(drafters) if d not in self.models
+        }
+        for drafter in self.writers.values():
+            if not (drafter.info.free and drafter.info.deterministic):
+                raise UsageError(f"drafter {drafter.info.name!r} of kind {drafter.info.kind!r} cannot be recorded")
+        self.limit = context_limit(target, drafters)
+        self.seconds: dict[str, float] = {}
+        self.tokens = 0
+        self.mismatches: dict[str, int] = {}
+        self._cached = CachedModel(target.model)
+        reader = reader_for(target.model)
+        readers = {d: (reader_for(m.cached.model, m._fit), int(self.lengths[d])) for d, m in self.models.items()}
+        self.packed = {"target": isinstance(reader, PackedReader)}
+        self.packed |= {self.models[d].info.name: isinstance(r, PackedReader) for d, (r, _) in readers.items()}
+        self._comparison = Comparison(reader, readers, sampling, target.vocab_size)
+
+    def check(self, name: str, prompt: Sequence[int]) -> None:
+        """Raises UsageError unless the prompt with its whole budget fits every model."""
+        check_fits(self.target, name, len(prompt), self.budget)
+        for drafter in self.models.values():
+            drafter.check_fits(name, len(prompt) + self.budget)
+
+    def follow(self, prompt: Sequence[int], answer: Sequence[int]) -> None:
+        """Let the text drafters read a text that is recorded already, as if they had just recorded it."""
+        for drafter in self.writers.values():
+            drafter.begin(prompt)
+            drafter.extend(answer)
+
+    @torch.inference_mode()
+    def record(self, entry: Source) -> PromptRecord:
+        """The record of one prompt."""
+        name, domain, prompt = entry
+        with self.stage("plain"):
+            answer = self._decode(name, prompt)
+        with self.stage("text_drafters"):
+            written = {d: walk(x, prompt, answer, int(self.lengths[d])) for d, x in self.writers.items()}
+        text = Text(prompt, answer, self.limit, int(noise.key(self.seed, name, "draft")))
+        with self.stage("passes"):
+            facts, modelled = self._comparison.run(text, written)
+        if facts.mismatches:
+            self.mismatches[name] = facts.mismatches
+        self.tokens += len(answer)
+        return PromptRecord(
+            id=name,
+            domain=domain,
+            prompt_tokens=prompt,
+            tokens=answer,
+            ended=answer[-1] in self.target.eos_ids,
+            margin=facts.margin,
+            **cast(dict[str, Any], self._stack(written | modelled, len(answer))),
+        )
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Adds the time spent inside to ``seconds[name]``."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+    def _decode(self, name: str, prompt: Sequence[int]) -> list[int]:
+        """Plain decoding: the answer, its end-of-text token included, at most ``budget`` tokens."""
+        key, answer = np.array([noise.key(self.seed, name, "text")]), list[int]()
+        self._cached.reset()
+        logits = self._cached.forward(prompt, 1)
+        while True:
+            if self.sampling.greedy:
+                token = logits.argmax(-1)
+            else:
+                token = invert(self.sampling.probs(logits), noise.uniform_at(key, np.array([len(answer)])))
+            answer.append(int(token))
+            if answer[-1] in self.target.eos_ids or len(answer) >= self.budget:
+                return answer
+            logits = self._cached.feed(token, 1)
+            self._cached.label(answer[-1:])
+
+    def _stack(self, columns: dict[int, Column], T: int) -> dict[str, NDArray[Any]]:
+        """The record's arrays, [T, D] and [T, D, G], of the drafters' columns."""
+        D, G = len(columns), max(self.lengths, default=0)
+        made: dict[str, NDArray[Any]] = {name: np.zeros((T, D), np.int64) for name in ("proposed", "accepted")}
+        made |= {name: np.full((T, D, G), np.nan) for name in ("overlap", "confidence")}
+        made["draft_tokens"] = np.zeros((T, D, G), np.int64)
+        made["signals"] = np.full((T, D, F), np.nan, np.float32)
+        if not self.sampling.greedy:
+            made["accept"] = np.zeros((T, D, G))
+        for d, column in columns.items():
+            m = column.tokens.shape[1]
+            made["proposed"][:, d], made["accepted"][:, d] = column.proposed, column.accepted
+            made["overlap"][:, d, :m], made["confidence"][:, d, :m] = column.overlap, column.confidence
+            made["draft_tokens"][:, d, :m] = column.tokens
+            if column.signals is not None:
+                made["signals"][:, d] = column.signals
+            if "accept" in made:
+                # a one-hot proposal stands exactly where it is the text's token
+                stands = np.arange(m) < column.accepted[:, None]
+                made["accept"][:, d, :m] = stands if column.accept is None else column.accept
+        return made
+
+
+def context_limit(target: Target, drafters: Sequence[Drafter]) -> int:
+    """Tokens of text that the target and every model drafter can read."""
+    configs = [d.cached.model.config.get_text_config() for d in drafters if isinstance(d, ModelDrafter)]
+    limits = (getattr(config, "max_position_embeddings", None) for config in configs)
+    return min([target.max_length, *(limit for limit in limits if limit is not None)])
+
+
+def draft_lengths(pool: Pool) -> list[int]:
+    """[D] the longest draft length of each drafter's arms. Raises UsageError for a drafter without an arm."""
+    lengths = [max((a.draft_length for a in pool.arms if a.drafter == d), default=0) for d in range(len(pool.drafters))]
+    for drafter, length in zip(pool.drafters, lengths, strict=True):
+        if length < 1:
+            raise UsageError(f"drafter {drafter.name!r} has no arm in the pool; give it one or leave it out")
+    return lengths

@@ -1,0 +1,151 @@
+"""Recording: the target's own texts and, at every position, what every drafter of a pool would have done.
+
+Per prompt: the target decodes its answer plainly, timed, which is the yardstick everything else is measured by; the
+text drafters walk through the answer; a few wide passes (``chains``) say the rest. Prompts are recorded in file
+order, since a growing table remembers the texts before. Knows the recorder and the trace's writer; no policies.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metasd.core import progress
+from metasd.core.errors import UsageError
+from metasd.core.pool import Pool
+from metasd.drafters.base import Drafter
+from metasd.record.manifest import manifest_of
+from metasd.record.recorder import Recorder
+from metasd.record.timing import measure_costs
+from metasd.runtime.conversation import Text
+from metasd.runtime.load import Target
+from metasd.runtime.sampling import Sampling
+from metasd.traces import Trace, TraceWriter, open_trace
+
+FLUSH_SECONDS = 60.0
+"""A shard is committed at least this often, so that a kill loses about a minute."""
+EXACT = (torch.float32, torch.float64)
+"""dtypes in which plain decoding and a wide pass should never differ."""
+
+
+def record(
+    target: Target,
+    drafters: Sequence[Drafter],
+    pool: Pool,
+    texts: Sequence[Text],
+    out: str | Path,
+    *,
+    max_new_tokens: int = 128,
+    temperature: float = 0.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int = 0,
+    raw: bool = False,
+    resume: bool = False,
+) -> dict[str, Any]:
+    """Record ``texts`` (id, domain, prompt tokens) into the trace folder ``out``; returns a summary (see ``_summary``).
+
+    Above temperature 0 the text is sampled; acceptance is then min(1, q/p) of the text's token, and a model drafter's
+    chain is the one a rejection at its first token leads to (manifest: ``chains`` "rejected"): a round of it from t
+    that accepts k tokens shows overlap[t + j, 0] at depths j <= k and overlap[t + k, j - k] behind.
+
+    Args:
+        raw: no chat template.
+        resume: go on behind the prompts committed so far; another configuration is refused.
+
+    An interrupt commits what is recorded and is raised again. Raises UsageError for what the user can mend.
+    """
+    out = Path(out)
+    if max_new_tokens < 1:
+        raise UsageError(f"max_new_tokens {max_new_tokens} is too small; use 1 or more")
+    if not texts:
+        raise UsageError("no prompts to record; give at least one")
+    if not drafters:
+        raise UsageError(
+            "the pool drafts nothing, so there is nothing to record; use a drafter and a draft length of 1 or more"
+        )
+    if [d.info for d in drafters] != list(pool.drafters):
+        raise UsageError("the drafters are not those of the pool; build both together")
+    sampling = Sampling(temperature, top_k, top_p)
+    started = time.perf_counter()
+    recorder = Recorder(target, drafters, pool, sampling, budget=max_new_tokens, seed=seed)
+    for name, _, tokens in texts:
+        recorder.check(name, tokens)
+    manifest = manifest_of(target, pool, texts, sampling, max_new_tokens=max_new_tokens, seed=seed, raw=raw)
+    with TraceWriter(out, manifest, resume=resume) as writer:
+        done = _follow(recorder, out, writer, texts)
+        with progress.bar(len(texts) - done, "recording (prompts)") as advance:
+            _record(recorder, texts[done:], writer, advance)
+    trace = open_trace(out)
+    if done < len(texts) or trace.costs is None:
+        with recorder.stage("costs"):
+            costs = measure_costs(target, drafters, pool, _first_text(trace))
+            costs.save(out / "costs.json")
+            trace.costs = costs
+    return _summary(recorder, trace, done, time.perf_counter() - started)
+
+
+def _follow(recorder: Recorder, out: Path, writer: TraceWriter, texts: Sequence[Text]) -> int:
+    """Let the drafters read what an interrupted recording holds already; returns the number of its prompts."""
+    done = len(writer.done)
+    if done:
+        trace = open_trace(out)
+        for p, (_, _, prompt) in enumerate(texts[:done]):
+            recorder.follow(prompt, [int(t) for t in trace.tokens[trace.offsets[p] : trace.offsets[p + 1]]])
+    return done
+
+
+def _record(recorder: Recorder, texts: Sequence[Text], writer: TraceWriter, advance: progress.Advance) -> None:
+    committed = time.perf_counter()
+    for slow in (name for name, packed in recorder.packed.items() if not packed):
+        advance.say(f"{slow} attends to what it likes, not as told: reading it position by position, which is slow")
+    for text in texts:
+        made = recorder.record(text)
+        with recorder.stage("write"):
+            writer.add(made)
+            if time.perf_counter() - committed > FLUSH_SECONDS:
+                writer.flush()
+                committed = time.perf_counter()
+        wrong = recorder.mismatches.get(made.id, 0)
+        if wrong and recorder.target.model.dtype in EXACT:
+            advance.say(
+                f"prompt {made.id!r}: {wrong} of {len(made.tokens)} tokens differ between narrow and wide passes"
+            )
+        advance()
+
+
+def _first_text(trace: Trace) -> list[int]:
+    """Prompt and answer of the first prompt."""
+    assert trace.prompt_tokens is not None  # the recorder keeps them
+    parts = trace.prompt_tokens[: trace.prompt_lengths[0]], trace.tokens[: trace.lengths[0]]
+    return [int(token) for part in parts for token in part]
+
+
+def _summary(recorder: Recorder, trace: Trace, done: int, seconds: float) -> dict[str, Any]:
+    """What ``metasd record --json`` reports.
+
+    ``prompts``, ``rows`` and ``bytes`` are of the whole trace; the rest is of this run alone, which found ``resumed``
+    prompts there. ``ratio`` is seconds / plain_seconds: what recording everything costs against decoding the same
+    text plainly, plain decoding and the timing of costs included; None when nothing was left to record.
+    """
+    assert trace.path is not None
+    plain = recorder.seconds.get("plain")
+    return {
+        "prompts": len(trace),
+        "resumed": done,
+        "rows": int(trace.offsets[-1]),
+        "bytes": sum(file.stat().st_size for file in trace.path.rglob("*") if file.is_file()),
+        "tokens": recorder.tokens,
+        "plain_seconds": plain,
+        "seconds": seconds,
+        "ratio": seconds / plain if plain else None,
+        "stages": dict(recorder.seconds),
+        "mismatches": sum(recorder.mismatches.values()),
+        "mismatched_prompts": dict(recorder.mismatches),
+        "packed": dict(recorder.packed),
+        "costs_error": trace.costs.error if trace.costs else None,
+    }

@@ -1,0 +1,125 @@
+"""The report's tables: leaderboard and heat map."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from metasd.report.html.markup import cell, interval, number, text
+
+Row = Mapping[str, Any]
+_SIGNIFICANT = 0.05
+
+
+def leaderboard(rows: Sequence[Row], comparators: Sequence[Row], reference: str) -> str:
+    """Sortable table of ``rows`` (one a policy), with yardsticks in its foot."""
+    timed = any(r.get("seconds") is not None for r in rows)
+    shared = any(r.get("oracle_rounds") is not None for r in rows)
+    low = min((_ends(r)[0] for r in [*rows, *comparators] if r.get("fraction_of_optimum") is not None), default=0.0)
+    heads = [_head("policy", "ascending"), _head("tokens per round", "descending", here=True)]
+    heads += [_head("of the optimum", "descending")] if shared else []
+    heads += [_head(f"against {reference}", "descending")] if any("paired" in r for r in rows) else []
+    heads += [_head("regret, rounds", "ascending")]
+    heads += [_head("tokens per second", "descending"), _head("time regret, s", "ascending")] if timed else []
+    heads += [_head("switches", "ascending")]
+    body = "".join(f"<tr>{_policy(r)}{''.join(_cells(r, timed, shared, low))}</tr>" for r in rows)
+    foot = "".join(_yardstick(c, len(heads), low) for c in comparators)
+    return (
+        f'<div class="scroll" tabindex="0"><table class="board"><thead><tr>{"".join(heads)}</tr></thead>'
+        f"<tbody>{body}</tbody><tfoot>{foot}</tfoot></table></div>"
+    )
+
+
+def _head(name: str, first: str, *, here: bool = False) -> str:
+    now = ' aria-sort="descending"' if here else ""
+    return f'<th scope="col" data-first="{first}"{now}><button type="button">{text(name)}</button></th>'
+
+
+def _policy(row: Row) -> str:
+    kept = "" if row["reset"] == "prompt" else "<small>keeps what it learned</small>"
+    return f'<th scope="row">{text(row["policy"])}{kept}</th>'
+
+
+def _cells(row: Row, timed: bool, shared: bool, low: float) -> list[str]:
+    ends = row.get("intervals", {})
+    cells = [cell(row["tokens_per_round"], ".2f", ends.get("tokens_per_round"))]
+    if shared:
+        value, around = row.get("fraction_of_optimum"), ends.get("fraction_of_optimum")
+        cells.append(cell(value, ".1%", around, before=whisker(value, around, low)))
+    if "paired" in row:
+        cells.append(_difference(row["paired"]))
+    cells.append(cell(row["regret_rounds"], "+,.1f", ends.get("regret_rounds")))
+    if timed:
+        cells.append(cell(row["tokens_per_second"], ",.1f", ends.get("tokens_per_second")))
+        cells.append(cell(row.get("regret_seconds"), "+,.2f", ends.get("regret_seconds")))
+    cells.append(cell(row["switches"], ",.0f", ends.get("switches")))
+    return cells
+
+
+def _difference(paired: Mapping[str, Any]) -> str:
+    value, p = paired["tokens_per_round"], paired["p_holm"]
+    clear = p is not None and p < _SIGNIFICANT
+    mark = "" if not clear else '<span class="up">▲ </span>' if value > 0 else '<span class="down">▼ </span>'
+    chance = "" if p is None else f" (p {number(p, '.3f')})"
+    small = f"<small>{interval(paired['tokens_per_round_interval'], '+.2f')}{chance}</small>"
+    raw = "" if value is None else repr(float(value))
+    return f'<td data-value="{raw}">{mark}<span class="n">{number(value, "+.2f")}</span>{small}</td>'
+
+
+def _yardstick(row: Row, columns: int, low: float) -> str:
+    name = text(row["comparator"]) + (f"<small>{text(row['arm'])}</small>" if row["arm"] else "")
+    ends = row["intervals"]
+    share = cell(
+        row["fraction_of_optimum"],
+        ".1%",
+        ends["fraction_of_optimum"],
+        before=whisker(row["fraction_of_optimum"], ends["fraction_of_optimum"], low),
+    )
+    speed = cell(row["tokens_per_round"], ".2f", ends["tokens_per_round"])
+    return f'<tr><th scope="row">{name}</th>{speed}{share}{"<td></td>" * (columns - 3)}</tr>'
+
+
+def _ends(row: Row) -> Sequence[float]:
+    around = row["intervals"]["fraction_of_optimum"]
+    return around if around is not None else [row["fraction_of_optimum"]] * 2
+
+
+def whisker(value: float | None, ends: Sequence[float] | None, low: float) -> str:
+    """A dot with its interval on a scale from ``low`` to 1."""
+    if value is None:
+        return ""
+    first, last = ends if ends is not None else (value, value)
+
+    def at(v: float) -> str:
+        return f"{4 + 102 * (v - low) / max(1 - low, 1e-9):.1f}"
+
+    return (
+        '<svg class="whisker" viewBox="0 0 110 16" aria-hidden="true">'
+        '<line class="axis" x1="4" x2="106" y1="8" y2="8"/>'
+        f'<line x1="{at(first)}" x2="{at(last)}" y1="8" y2="8" style="stroke:var(--accent);stroke-width:3;opacity:.5"/>'
+        f'<circle cx="{at(value)}" cy="8" r="3.6" style="fill:var(--accent)"/></svg>'
+    )
+
+
+def heat_map(rows: Sequence[Row], policies: Sequence[str], key: str = "fraction_of_optimum") -> str:
+    """Domain by policy: fraction of the optimum as colour and number."""
+    domains = list(dict.fromkeys(r["domain"] for r in rows))
+    values = {(r["policy"], r["domain"]): r[key] for r in rows}
+    known = [v for v in values.values() if v is not None]
+    low, span = min(known), max(max(known) - min(known), 1e-9)
+    head = "".join(f'<th scope="col">{text(d)}</th>' for d in domains)
+    body = []
+    for policy in policies:
+        cells = [_shade(values.get((policy, d)), low, span) for d in domains]
+        body.append(f'<tr><th scope="row">{text(policy)}</th>{"".join(cells)}</tr>')
+    return (
+        f'<div class="scroll" tabindex="0"><table class="heat board"><thead><tr><th scope="col">policy</th>{head}</tr>'
+        f"</thead><tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+def _shade(value: float | None, low: float, span: float) -> str:
+    if value is None:
+        return "<td></td>"
+    depth = 0.04 + 0.5 * (value - low) / span
+    return f'<td data-value="{value!r}" style="background:rgba(var(--heat),{depth:.2f})">{number(value, ".1%")}</td>'

@@ -1,0 +1,165 @@
+"""Contenders side by side: several policies decode the same prompts live, prompt by prompt in turn.
+
+Taking turns at every prompt spreads a machine's drift over all of them. Every contender has its own session, its own
+caches and its own drafters, so nothing one has learned can help another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from metasd.core.costs import CostModel
+from metasd.core.ledger import Ledger, Totals
+from metasd.core.loop import decode
+from metasd.core.pool import Pool
+from metasd.core.records import Ints, Rounds
+from metasd.core.results import ALL, by_domain, row
+from metasd.drafters.base import Drafter
+from metasd.policies import Policy, make
+from metasd.runtime.conversation import Text
+from metasd.runtime.load import Target
+from metasd.runtime.session import LiveSession
+
+PLAIN_SPEC = "fixed:arm=plain"
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How every contender decodes: what must be equal on both sides of a speed-up."""
+
+    max_new_tokens: int = 128
+    temperature: float = 0.0
+    top_k: int | None = None
+    top_p: float | None = None
+    seed: int = 0
+    clock: str = "measured"
+    costs: CostModel | None = None
+
+
+@dataclass(slots=True)
+class Contender:
+    """One policy with a pool and drafters of its own, and what came of it."""
+
+    spec: str
+    policy: Policy
+    pool: Pool
+    drafters: list[Drafter]
+    baseline: bool = False
+    session: LiveSession = field(init=False)
+    ledger: Ledger = field(init=False)
+    rounds: list[Rounds] = field(default_factory=list)
+
+    def prepare(self, target: Target, texts: Sequence[Text], how: Decoding, reset: str | None, **more: Any) -> None:
+        """Open the session and bind the policy."""
+        self.session = LiveSession(
+            target,
+            self.drafters,
+            self.pool,
+            [(name, tokens) for name, _, tokens in texts],
+            max_new_tokens=how.max_new_tokens,
+            temperature=how.temperature,
+            top_k=how.top_k,
+            top_p=how.top_p,
+            seed=how.seed,
+            clock=how.clock,
+            costs=how.costs,
+            **self.policy.wants(overlap=True),
+            **more,
+        )
+        self.policy.bind(self.pool, 1, reset=reset, overlap=True)
+        self.ledger = Ledger(self.pool, len(texts))
+
+    def decode_one(self) -> None:
+        """Decode the session's next text."""
+        decode(self.session, self.policy, self.ledger, texts=1, on_rounds=self.rounds.append)
+
+
+Build = Callable[[], tuple[list[Drafter], Pool]]
+
+
+def contenders(
+    specs: Sequence[str], build: Build, *, baseline: bool, prior: Mapping[str, Any] | None
+) -> list[Contender]:
+    """The policies ``specs`` and, with ``baseline``, plain decoding and every fixed arm.
+
+    build: makes fresh drafters and their pool; called once a contender. A fixed arm gets the one drafter it needs,
+        so it is not charged for looking at the others.
+    """
+    chosen = []
+    for spec in specs:
+        drafters, pool = build()
+        policy = make(spec)
+        if prior is not None:
+            policy.set_prior(prior)
+        chosen.append(Contender(spec, policy, pool, drafters))
+    if not baseline:
+        return chosen
+    plain = Contender(PLAIN_SPEC, make(PLAIN_SPEC), Pool([], [(-1, 0)]), [], baseline=True)
+    return [plain, *_fixed_arms(build), *chosen]
+
+
+def _fixed_arms(build: Build) -> list[Contender]:
+    found = []
+    _, pool = build()
+    for arm in pool.arms:
+        if arm.drafter < 0:
+            continue
+        drafters, _ = build()
+        own = Pool([pool.drafters[arm.drafter]], [(0, arm.draft_length)])
+        spec = f"fixed:arm={arm.name}"
+        found.append(Contender(spec, make(spec), own, [drafters[arm.drafter]], baseline=True))
+    return found
+
+
+def run(
+    target: Target,
+    entrants: Sequence[Contender],
+    texts: Sequence[Text],
+    how: Decoding,
+    *,
+    reset: str | None = None,
+    advance: Callable[[], object] = lambda: None,
+    **more: Any,
+) -> None:
+    """Decode every text with every entrant, in turn. ``advance`` is called after each (text, entrant)."""
+    for entrant in entrants:
+        entrant.prepare(target, texts, how, reset, **more)
+    for _ in texts:
+        for entrant in entrants:
+            entrant.decode_one()
+            advance()
+
+
+def rows(entrants: Sequence[Contender], texts: Sequence[Text]) -> list[dict[str, Any]]:
+    """Result rows; speed-up and regret are known where plain decoding and every fixed arm ran beside."""
+    domains = [domain for _, domain, _ in texts]
+    fixed = [e.ledger.rounds_of() for e in entrants if e.baseline]
+    best = np.min(fixed, axis=0) if fixed else None
+    plain = next((_speeds(e, domains) for e in entrants if e.spec == PLAIN_SPEC), {})
+
+    def rows_of(entrant: Contender) -> list[dict[str, Any]]:
+        def make_row(totals: Totals, at: Ints, domain: str) -> dict[str, Any]:
+            base, speed = plain.get(domain), totals.tokens_per_second
+            return row(
+                totals,
+                policy=entrant.spec,
+                reset=entrant.policy.reset,
+                domain=domain,
+                speedup=speed / base if speed and base else None,
+                regret_rounds=None if best is None else totals.rounds - best[at].sum().item(),
+            )
+
+        return by_domain(entrant.ledger, domains, make_row)
+
+    return [r for entrant in entrants for r in rows_of(entrant)]
+
+
+def _speeds(entrant: Contender, domains: Sequence[str]) -> dict[str, float | None]:
+    """Tokens a second by domain and in total."""
+    labels = np.asarray(domains)
+    groups = {name: entrant.ledger.totals(labels == name) for name in dict.fromkeys(domains)}
+    return {name: t.tokens_per_second for name, t in (groups | {ALL: entrant.ledger.totals()}).items()}

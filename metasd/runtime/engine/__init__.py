@@ -1,0 +1,1 @@
+"""The passes of one model with its cache."""

@@ -1,0 +1,140 @@
+"""A causal language model with its key/value cache, under one rule.
+
+A cache is valid up to the longest prefix it shares with the text the model is now given; the model crops itself to
+that and reads the rest. Rejected drafts, the target's own token and switching between drafters are then one case, and
+what had to be re-read is measured, not assumed.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+from metasd.core.errors import UsageError
+
+Tokens = Sequence[int] | NDArray[Any]
+
+
+class CachedModel:
+    """One model reading one text at a time.
+
+    Raises UsageError at construction when the model's cache cannot be cropped.
+
+    Attributes:
+        seconds: wall time of all passes so far, cropping the cache for them included (on CUDA: of queueing
+            them, and of ``wait``).
+        vocab_size: V, columns of the logits.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.vocab_size = int(model.config.get_text_config().vocab_size)
+        self.device = torch.device(model.device)
+        self.seconds = 0.0
+        self._cache = croppable_cache(model)
+        self._text = np.zeros(1024, np.int64)  # the cached tokens, [0, _length) valid
+        self._length = 0
+        self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+
+    @property
+    def length(self) -> int:
+        """Tokens in the cache."""
+        return self._length
+
+    def reset(self) -> None:
+        """Forget the text."""
+        self._cache = croppable_cache(self.model)
+        self._length = 0
+
+    def shared(self, tokens: Tokens) -> int:
+        """Tokens of the text ``tokens`` that are in the cache already: the longest common prefix."""
+        given = np.asarray(tokens, np.int64)
+        n = min(self._length, len(given))
+        differ = np.flatnonzero(self._text[:n] != given[:n])
+        return int(differ[0]) if len(differ) else n
+
+    def forward(self, tokens: Tokens, rows: int) -> torch.Tensor:
+        """Logits [rows, V] at the last ``rows`` >= 1 positions of the text ``tokens``, reading only what is new.
+
+        Row i is the distribution of what follows ``tokens[: len(tokens) - rows + i + 1]``.
+        """
+        given = np.asarray(tokens, np.int64)
+        keep = min(self.shared(given), len(given) - rows)
+        self._crop(keep)
+        logits = self.feed(torch.from_numpy(given[keep:].copy()).to(self.device), rows)
+        self.label(given[keep:])
+        return logits
+
+    def read(self, tokens: Tokens) -> int:
+        """Bring the cache to exactly the text ``tokens``; returns how many tokens had to be read (0: none was)."""
+        given = np.asarray(tokens, np.int64)
+        keep = self.shared(given)
+        self._crop(keep)
+        if keep < len(given):
+            self.feed(torch.from_numpy(given[keep:].copy()).to(self.device), 1)
+            self.label(given[keep:])
+        return len(given) - keep
+
+    @torch.inference_mode()
+    def feed(self, ids: torch.Tensor, rows: int) -> torch.Tensor:
+        """Append ``ids`` [w], which may never have left the device, and return logits [rows, V].
+
+        The caller must ``label`` them with their values before the next ``shared``, ``forward`` or ``read``.
+        """
+        start = time.perf_counter()
+        only: dict[str, int] = {"logits_to_keep": rows} if self._keeps_logits else {}
+        out = self.model(input_ids=ids[None], past_key_values=self._cache, use_cache=True, return_dict=True, **only)
+        self.seconds += time.perf_counter() - start
+        return out.logits[0, -rows:]
+
+    def label(self, tokens: Tokens) -> None:
+        """Say which tokens the last unlabelled ``feed`` calls appended."""
+        end = self._length + len(tokens)
+        if end > len(self._text):
+            self._text = np.concatenate([self._text, np.zeros(end, np.int64)])
+        self._text[self._length : end] = tokens
+        self._length = end
+
+    def wait(self) -> None:
+        """Return when the device has finished what was queued, counting the wait as forward time."""
+        if self.device.type == "cuda":
+            start = time.perf_counter()
+            torch.cuda.synchronize(self.device)
+            self.seconds += time.perf_counter() - start
+
+    def _crop(self, keep: int) -> None:
+        if keep == self._length:
+            return
+        if keep == 0:
+            self.reset()
+            return
+        start = time.perf_counter()
+        # negative counts mean "remove" in every release; positive ones changed their meaning
+        self._cache.crop(keep - self._length)
+        self.seconds += time.perf_counter() - start
+        self._length = keep
+
+
+def croppable_cache(model: Any) -> DynamicCache:
+    """A new cache for ``model``. Raises UsageError, naming the type, unless every layer keeps all its tokens."""
+    name = type(model).__name__
+    kind = getattr(getattr(model, "generation_config", None), "cache_implementation", None)
+    if kind not in (None, "dynamic"):
+        raise UsageError(f"{name} wants a {kind} cache, which cannot be cropped; use a model with a dynamic one")
+    if getattr(model, "_is_stateful", False) or model.config.is_encoder_decoder:
+        raise UsageError(f"{name} keeps a state that cannot be cropped; use a decoder-only transformer")
+    cache = DynamicCache(config=model.config)
+    for layer in cache.layers:
+        if type(layer) is not DynamicLayer:
+            raise UsageError(
+                f"{name} caches with {type(layer).__name__}, which cannot be cropped; use a model with full attention"
+            )
+    return cache

@@ -1,0 +1,123 @@
+"""The target's judgement of a draft: how many tokens stand, and the token that follows them.
+
+One pass of the target and one host synchronisation a round. Knows distributions and uniforms; knows nothing of
+arms, budgets or ends of text (``metasd.core.records.settle`` does).
+
+Greedy: a draft token stands while it is the target's argmax. Sampled: token x drawn from q stands with probability
+min(1, p(x)/q(x)), and the first that falls is replaced by a draw from (p - q)+, normalised (Leviathan, Kalman,
+Matias 2023, arXiv 2211.17192, Alg. 1). A deterministic drafter's q is one-hot: min(1, p/q) is then p(x).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from metasd.core.records import Floats
+from metasd.core.signals import rounded
+from metasd.drafters.base import Draft
+from metasd.runtime.engine.cache import CachedModel, Tokens
+from metasd.runtime.sampling import Sampling, likelihood, pick
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What the target says of m drafted tokens.
+
+    agreed: leading tokens that stand. next_token: the target's own token behind them.
+    overlap: [m] 1 - TV(p, q) along the drafter's own chain, as float16 holds it; None unless asked for.
+    logits: [m + 1, V] of the target's pass, on its device.
+    """
+
+    agreed: int
+    next_token: int
+    overlap: Floats | None
+    logits: torch.Tensor
+
+
+class Verifier:
+    """Judges drafts with ``target``. ``overlap``: also measure it, which costs a softmax over the vocabulary."""
+
+    def __init__(self, target: CachedModel, sampling: Sampling, *, overlap: bool) -> None:
+        self.target, self.sampling, self.overlap = target, sampling, overlap
+
+    @torch.inference_mode()
+    def verify(self, text: Tokens, draft: Draft, uniforms: Floats | None = None) -> Verdict:
+        """Judge ``draft`` as a continuation of ``text``.
+
+        uniforms: [2, m + 1], needed when sampling: row 0 decides whether each draft token stands, row 1 draws the
+            token behind i standing ones.
+        """
+        m = len(draft.tokens)
+        given = np.concatenate([np.asarray(text, np.int64), np.asarray(draft.tokens, np.int64)])
+        logits = self.target.forward(given, m + 1)
+        self.target.wait()
+        drafted = torch.tensor(draft.tokens, dtype=torch.int64, device=logits.device)
+        if self.sampling.greedy:
+            said = [logits.argmax(dim=-1)]
+            if self.overlap and m:
+                said.append(_greedy_overlap(logits[:-1], drafted, draft, self.sampling))
+        else:
+            assert uniforms is not None, "sampling needs uniforms"
+            p = self.sampling.probs(logits)
+            said = [torch.stack(judge(p, drafted, draft.probs, torch.from_numpy(uniforms).to(p.device)))]
+            if self.overlap and m:
+                said.append(_overlap(p[:-1], drafted, draft.probs))
+        values = torch.cat([part.double() for part in said]).tolist()  # the round's one synchronisation
+        shown = rounded(np.array(values[len(said[0]) :], np.float64)) if self.overlap else None
+        head = [int(v) for v in values[: len(said[0])]]
+        agreed, token = judge_greedy(head, draft.tokens) if self.sampling.greedy else (head[0], head[1])
+        return Verdict(agreed, token, shown, logits)
+
+
+def judge_greedy(own: list[int], drafted: list[int]) -> tuple[int, int]:
+    """(agreed, next token) where ``own`` [m + 1] are the target's argmaxes along the draft [m]."""
+    agreed = next((i for i, token in enumerate(drafted) if token != own[i]), len(drafted))
+    return agreed, own[agreed]
+
+
+def judge(
+    p: torch.Tensor, drafted: torch.Tensor, q: torch.Tensor | None, uniforms: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(agreed, next token) under the ratio rule, as scalars on the device.
+
+    Args: p [m + 1, V], drafted [m], q [m, V] or None for one-hot, uniforms [2, m + 1].
+    """
+    chance = acceptance(p, drafted, q)
+    agreed = (uniforms[0, :-1] < chance).long().cumprod(0).sum()
+    return agreed, pick(remainder(p, drafted, q, agreed), uniforms[1][agreed])
+
+
+def acceptance(p: torch.Tensor, drafted: torch.Tensor, q: torch.Tensor | None) -> torch.Tensor:
+    """[m] min(1, p/q) at the drafted tokens."""
+    of_p = p[:-1].gather(1, drafted[:, None])[:, 0]
+    if q is None:
+        return of_p
+    return (of_p / q.gather(1, drafted[:, None])[:, 0]).clamp(max=1)
+
+
+def remainder(p: torch.Tensor, drafted: torch.Tensor, q: torch.Tensor | None, agreed: torch.Tensor) -> torch.Tensor:
+    """[V] weights of the token behind ``agreed`` standing ones: (p - q)+ after a rejection, p after none."""
+    m = len(drafted)
+    row = p[agreed]
+    if m == 0:
+        return row
+    at = agreed.clamp(max=m - 1)
+    rest = row.index_fill(0, drafted[at], 0.0) if q is None else (row - q[at]).clamp(min=0)
+    # p and q equal up to rounding may reject with nothing left over: p itself is then right up to rounding
+    return rest.where((agreed < m) & (rest.sum() > 0), row)
+
+
+def _greedy_overlap(logits: torch.Tensor, drafted: torch.Tensor, draft: Draft, sampling: Sampling) -> torch.Tensor:
+    """[m] 1 - TV of both sides at OVERLAP_TEMPERATURE; logits [m, V]."""
+    if draft.logits is None and draft.probs is None:
+        return likelihood(logits, drafted)
+    q = draft.probs if draft.logits is None else sampling.probs(draft.logits)
+    return _overlap(sampling.probs(logits), drafted, q)
+
+
+def _overlap(p: torch.Tensor, drafted: torch.Tensor, q: torch.Tensor | None) -> torch.Tensor:
+    """[m] sum of min(p, q): 1 - TV, for p and q [m, V]; a one-hot q (None) leaves p(token)."""
+    return p.gather(1, drafted[:, None])[:, 0] if q is None else torch.minimum(p, q).sum(-1)

@@ -1,0 +1,1 @@
+"""Many policies on many traces, with intervals: what ``metasd compare`` runs."""

@@ -1,0 +1,229 @@
+"""One policy on one trace under a block of seeds: the unit of parallel work, and the file that makes it resumable.
+
+Knows how to play a cell and how to keep it; what the numbers mean together is ``metasd.sim.compare.leaderboard``'s business.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metasd import __version__
+from metasd.core.records import Ints, Rounds
+from metasd.core.costs import CostModel
+from metasd.core.errors import UsageError
+from metasd.core.ledger import Ledger
+from metasd.core.pool import Pool
+from metasd.sim.replay.run import Replay, replay
+from metasd.traces import Trace, open_trace
+
+SCHEMA = 1
+POINTS = 48  # bins of position in curves
+SHOWN_TOKENS = 240  # timelines show a text up to here
+SHOWN_PROMPTS = 8  # at most, the first of each domain
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a worker needs to play one cell.
+
+    trace: a trace's folder, or the trace itself where it lives in memory only.
+    """
+
+    trace: Path | Trace
+    fingerprint: str
+    spec: str
+    first_seed: int
+    seeds: int
+    reset: str | None = None
+    draft_length: int | None = None
+    prior: Mapping[str, Any] | None = None
+    costs: Mapping[str, Any] | None = None
+    include_unaligned: bool = False
+
+    def config(self) -> dict[str, Any]:
+        """Everything the outcome depends on, JSON-serialisable."""
+        return {
+            "schema": SCHEMA,
+            "version": __version__,
+            "trace": self.fingerprint,
+            "policy": self.spec,
+            "seeds": [self.first_seed, self.seeds],
+            "reset": self.reset,
+            "draft_length": self.draft_length,
+            "prior": _digest(self.prior),
+            "costs": _digest(self.costs),
+            "include_unaligned": self.include_unaligned,
+        }
+
+    def file(self, folder: Path) -> Path:
+        """Where the finished cell is kept."""
+        return folder / f"{_digest(self.config())}.npz"
+
+
+@dataclass(slots=True)
+class Cell:
+    """The outcome of a job, by episode (a prompt under a seed) where not said otherwise.
+
+    counts, times, arms: the ledger's arrays.
+    starts: [P, X] rounds begun in each bin of position, summed over the seeds.
+    arm_starts: [K, X] the same by arm, summed over prompts.
+    shown: [m, 5] prompt, position, arm, accepted, emitted of the first seed's rounds on the shown prompts.
+    """
+
+    config: dict[str, Any]
+    settings: dict[str, Any]
+    timed: bool
+    prompt: Ints
+    counts: dict[str, Ints]
+    times: dict[str, NDArray[np.float64]]
+    arms: Ints
+    starts: Ints
+    arm_starts: Ints
+    shown: Ints
+
+    def save(self, path: Path) -> None:
+        """Write the cell at once or not at all: a reader never sees half a file."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        head = json.dumps({"config": self.config, "settings": self.settings, "timed": self.timed})
+        arrays = {f"counts.{k}": v for k, v in self.counts.items()} | {f"times.{k}": v for k, v in self.times.items()}
+        arrays |= {name: getattr(self, name) for name in ("prompt", "arms", "starts", "arm_starts", "shown")}
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                np.savez_compressed(file, head=np.array(head), allow_pickle=False, **arrays)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)  # noqa: PTH105 - the atomic rename
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+    @classmethod
+    def load(cls, path: Path) -> Cell:
+        """Read a cell. Raises UsageError for a file that is not one."""
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
+                arrays = {name: data[name] for name in data.files}
+            head = json.loads(str(arrays.pop("head")))
+            fields: dict[str, Any] = head | {k: v for k, v in arrays.items() if "." not in k}
+            for group in ("counts", "times"):
+                fields[group] = {k.removeprefix(f"{group}."): v for k, v in arrays.items() if k.startswith(f"{group}.")}
+            return cls(**fields)
+        except (OSError, ValueError, TypeError, KeyError, EOFError, BadZipFile) as error:
+            raise UsageError(f"{path} is not a result of metasd compare ({error}); remove it") from error
+
+
+@dataclass(slots=True)
+class _Recorder:
+    """Keeps five small numbers of every round."""
+
+    parts: list[NDArray[np.int32]] = field(default_factory=list)
+
+    def __call__(self, rounds: Rounds) -> None:
+        columns = (rounds.prompt, rounds.position, rounds.arm, rounds.accepted, rounds.emitted)
+        self.parts.append(np.stack(columns, axis=1).astype(np.int32))
+
+    def all(self) -> Ints:
+        return np.concatenate(self.parts).astype(np.int64) if self.parts else np.zeros((0, 5), np.int64)
+
+
+def play(job: Job) -> Cell:
+    """Replay the job's policy. Raises UsageError as ``replay`` does."""
+    trace = job.trace if isinstance(job.trace, Trace) else _open(job.trace, job.include_unaligned, job.fingerprint)
+    recorder = _Recorder()
+    outcome = replay(
+        trace,
+        job.spec,
+        seeds=job.seeds,
+        first_seed=job.first_seed,
+        reset=job.reset,
+        draft_length=job.draft_length,
+        prior=job.prior,
+        costs=None if job.costs is None else CostModel.from_json(dict(job.costs)),
+        on_rounds=recorder,
+    )
+    return _cell(job, trace, outcome, recorder.all())
+
+
+def _cell(job: Job, trace: Trace, outcome: Replay, rounds: Ints) -> Cell:
+    ledger = outcome.ledger
+    prompt, seed = outcome.prompt[rounds[:, 0]], outcome.seed[rounds[:, 0]]
+    X = POINTS
+    at = np.searchsorted(edges(trace), rounds[:, 1], side="right") - 1
+    shape = (len(trace), X)
+    starts = np.bincount(prompt * X + at, minlength=len(trace) * X).reshape(shape)
+    arm_starts = np.bincount(rounds[:, 2] * X + at, minlength=len(outcome.pool) * X).reshape(-1, X)
+    first = (seed == job.first_seed) & np.isin(prompt, shown_prompts(trace)) & (rounds[:, 1] < SHOWN_TOKENS)
+    shown = np.concatenate([prompt[first, None], rounds[first, 1:]], axis=1)
+    order = np.lexsort((shown[:, 1], shown[:, 0]))
+    return Cell(
+        config=job.config(),
+        settings=outcome.settings,
+        timed=ledger.timed,
+        prompt=outcome.prompt,
+        counts=ledger.counts,
+        times=ledger.times,
+        arms=ledger.arms,
+        starts=starts,
+        arm_starts=arm_starts,
+        shown=shown[order],
+    )
+
+
+def edges(trace: Trace) -> Ints:
+    """[X] first position of each bin: X bins of (nearly) equal width from 0 to the longest text."""
+    return np.linspace(0, max(int(trace.lengths.max(initial=0)), POINTS), POINTS, endpoint=False).astype(np.int64)
+
+
+def shown_prompts(trace: Trace) -> Ints:
+    """The prompts whose timelines are kept: the first of each domain, not the ones that look best."""
+    first = {domain: p for p, domain in reversed(list(enumerate(trace.domains)))}
+    return np.array(sorted(first.values())[:SHOWN_PROMPTS], np.int64)
+
+
+def merge(cells: Sequence[Cell], pool: Pool) -> tuple[Ledger, Ints]:
+    """The ledger of several seed blocks of one policy as one, and the prompt of each of its episodes."""
+    ledger = Ledger.restore(
+        pool,
+        counts={k: np.concatenate([c.counts[k] for c in cells]) for k in cells[0].counts},
+        times={k: np.concatenate([c.times[k] for c in cells]) for k in cells[0].times},
+        arms=np.concatenate([c.arms for c in cells]),
+        timed=all(c.timed for c in cells),
+    )
+    return ledger, np.concatenate([c.prompt for c in cells])
+
+
+@lru_cache(maxsize=8)
+def _open(path: Path, include_unaligned: bool, fingerprint: str) -> Trace:
+    """The trace at ``path``, opened once a process; another ``fingerprint`` is another trace."""
+    return open_trace(path, include_unaligned=include_unaligned)
+
+
+def fingerprint(trace: Trace) -> str:
+    """What identifies the trace's contents: its manifest (which holds every shard's sha256), or its arrays."""
+    found = hashlib.sha256(json.dumps(trace.manifest, sort_keys=True, default=str).encode())
+    found.update(json.dumps([list(trace.ids), list(trace.domains)]).encode())
+    found.update(json.dumps(trace.costs.to_json() if trace.costs else None).encode())
+    if trace.path is None:
+        for name in ("offsets", "tokens", "proposed", "accepted", "accept", "overlap", "signals"):
+            array = getattr(trace, name)
+            found.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()[:16]
+
+
+def _digest(data: Mapping[str, Any] | None) -> str | None:
+    if data is None:
+        return None
+    return hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest()[:24]

@@ -1,0 +1,186 @@
+"""Many policies on many traces under many seeds, in parallel, resumable: what ``metasd compare`` runs.
+
+Plays the cells and gathers them; ``metasd.sim.compare.leaderboard`` turns the outcome into numbers with intervals.
+All policies meet the same prompts, and above temperature 0 the same acceptance noise (it is keyed by seed, prompt and
+position, not by policy): common random numbers, so differences are paired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metasd.core.costs import CostModel
+from metasd.core.errors import UsageError
+from metasd.policies import POLICIES, Policy, make
+from metasd.core.pool import Pool
+from metasd.sim.compare.job import Cell, Job, fingerprint, merge
+from metasd.sim.compare.outcome import Comparison, Entry, Played, TraceOutcome
+from metasd.sim.oracle.seconds import clairvoyant_seconds
+from metasd.sim.replay.run import yardsticks
+from metasd.sim.compare.workers import Progress, run
+from metasd.traces import Trace, open_trace
+
+SEED_BLOCK = 10
+
+
+def default_policies() -> list[str]:
+    """Every registered policy that needs no setting, under its first name."""
+    found: dict[type, str] = {}
+    for name, policy in POLICIES.items():
+        try:
+            make(name)
+        except UsageError:
+            continue
+        found.setdefault(policy, name)
+    return list(found.values())
+
+
+def compare(
+    traces: Sequence[Path | Trace],
+    policies: Sequence[str] = (),
+    seeds: int = 1,
+    *,
+    workers: int | None = None,
+    prior: Mapping[str, Any] | None = None,
+    reset: str | None = None,
+    draft_length: int | None = None,
+    costs: CostModel | None = None,
+    include_unaligned: bool = False,
+    resume_dir: Path | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Play every policy on every trace under seeds 0..seeds-1.
+
+    Args:
+        policies: specs; none means every registered policy with its defaults, and one that cannot run on a trace is
+            then listed in ``skipped`` with the reason instead of raising.
+        prior: policies that take one play twice, with and without it.
+        workers: processes; by default one a core. With 1 nothing is started. Workers import the caller's main module,
+            so a script must call this under ``if __name__ == "__main__"``.
+        resume_dir: finished cells are kept here and found again. In-memory traces work too.
+
+    Raises UsageError for an unknown policy or setting, or a prior that no policy takes; TraceError for a bad trace.
+    """
+    entries = _entries(list(policies) or default_policies(), prior)
+    outcomes = _open(traces, seeds, include_unaligned, draft_length, costs)
+    shared: dict[str, Any] = {
+        "reset": reset,
+        "draft_length": draft_length,
+        "costs": None if costs is None else costs.to_json(),
+        "include_unaligned": include_unaligned,
+    }
+    jobs: list[Job] = []
+    parts: list[tuple[TraceOutcome, Entry, range]] = []
+    for outcome, source in zip(outcomes, traces, strict=True):
+        for entry in [*_yardsticks(outcome.pool), *entries]:
+            before = len(jobs)
+            jobs.extend(_jobs(outcome, source, entry, seeds, prior, shared))
+            parts.append((outcome, entry, range(before, len(jobs))))
+    cells, failures = run(jobs, workers, resume_dir, progress, lenient=not policies)
+    skipped = [reason for part in parts for reason in _gather(*part, cells, failures)]
+    config = {
+        "traces": [o.name for o in outcomes],
+        "policies": [e.label for e in entries],
+        "seeds": seeds,
+        "prior": prior is not None,
+        **shared,
+        "costs": "given" if costs else "as recorded with each trace",
+    }
+    return Comparison(outcomes, config, skipped)
+
+
+def _gather(
+    outcome: TraceOutcome, entry: Entry, rows: range, cells: Mapping[int, Cell], failures: Mapping[int, str]
+) -> Iterator[dict[str, str]]:
+    """Put the entry's cells into ``outcome``; yields why not if one failed."""
+    failed = next((failures[i] for i in rows if i in failures), None)
+    if failed is not None:
+        yield {"trace": outcome.name, "policy": entry.label, "reason": failed}
+        return
+    target = outcome.fixed if entry.yardstick else outcome.policies
+    target.append(_played(entry, [cells[i] for i in rows], outcome.pool))
+
+
+def _entries(specs: Sequence[str], prior: Mapping[str, Any] | None) -> list[Entry]:
+    cold = [Entry(spec) for spec in dict.fromkeys(specs)]
+    takers = {e.spec for e in cold if type(make(e.spec)).set_prior is not Policy.set_prior}
+    if prior is None:
+        return cold
+    if not takers:
+        raise UsageError(f"none of the policies {', '.join(specs)} takes a prior; leave --prior out")
+    return [twin for e in cold for twin in ([Entry(e.spec, warm=True), e] if e.spec in takers else [e])]
+
+
+def _open(
+    traces: Sequence[Path | Trace],
+    seeds: int,
+    include_unaligned: bool,
+    draft_length: int | None,
+    costs: CostModel | None,
+) -> list[TraceOutcome]:
+    outcomes: list[TraceOutcome] = []
+    for source in traces:
+        trace = source if isinstance(source, Trace) else open_trace(source, include_unaligned=include_unaligned)
+        name = trace.path.name if trace.path is not None else "in memory"
+        same = sum(o.name.partition(" #")[0] == name for o in outcomes)
+        label = f"{name} #{same + 1}" if same else name
+        outcomes.append(_yardsticks_of(label, trace, trace.pool(draft_length), seeds, costs))
+    return outcomes
+
+
+def _yardsticks_of(name: str, trace: Trace, pool: Pool, seeds: int, costs: CostModel | None) -> TraceOutcome:
+    """A trace without policies yet."""
+    optimum, fixed_rounds = yardsticks(trace, pool, np.arange(seeds))
+    outcome = TraceOutcome(name, fingerprint(trace), trace, pool, optimum, fixed_rounds)
+    if costs is not None or trace.costs is not None:
+        P, S = len(trace), seeds if trace.sampled else 1
+        which: dict[str, Any] = {"prompts": np.tile(np.arange(P), S), "seeds": np.repeat(np.arange(S), P)}
+        seconds, exact = clairvoyant_seconds(trace, pool, **which, costs=costs)
+        outcome.optimum_seconds, outcome.optimum_seconds_exact = seconds.reshape(S, P).mean(axis=0), exact
+    return outcome
+
+
+def _yardsticks(pool: Pool) -> list[Entry]:
+    return [Entry(f"fixed:arm={arm.name}", yardstick=True) for arm in pool.arms]
+
+
+def _jobs(
+    outcome: TraceOutcome,
+    source: Path | Trace,
+    entry: Entry,
+    seeds: int,
+    prior: Mapping[str, Any] | None,
+    shared: Mapping[str, Any],
+) -> Iterator[Job]:
+    """The entry's cells: seeds in blocks. An arm played throughout a fixed text comes out the same under every seed."""
+    needed = 1 if entry.yardstick and not outcome.trace.sampled else seeds
+    for first in range(0, needed, SEED_BLOCK):
+        block = min(SEED_BLOCK, needed - first)
+        yield Job(
+            source,
+            outcome.fingerprint,
+            entry.spec,
+            first,
+            block,
+            prior=prior if entry.warm else None,
+            **shared,
+        )
+
+
+def _played(entry: Entry, cells: Sequence[Cell], pool: Pool) -> Played:
+    ledger, prompt = merge(cells, pool)
+    seeds = sum(c.config["seeds"][1] for c in cells)
+    return Played(
+        entry=entry,
+        settings=cells[0].settings,
+        ledger=ledger,
+        prompt=prompt,
+        seeds=seeds,
+        starts=sum(c.starts for c in cells) / seeds,
+        arm_starts=sum(c.arm_starts for c in cells) / seeds,
+        shown=cells[0].shown,
+    )

@@ -1,0 +1,97 @@
+"""Run against replay, round by round: the comparison that says what was simulated is what runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from metasd.core.records import Ints, Rounds, StopReason, concatenate
+from metasd.core.errors import UsageError
+from metasd.sim.replay.run import replay
+from metasd.traces import Trace, take_prompts
+
+Row = tuple[int, ...]
+_PROMPT, _ARM, _DRAFTED, _ACCEPTED, _EMITTED, _STOP = 0, 1, 3, 4, 5, 6
+
+
+def ordered(rounds: Sequence[Rounds], prompt_of: Ints | None = None) -> list[Row]:
+    """Every round as a tuple without its seconds, by prompt and position.
+
+    prompt_of: [E] prompt of each episode that ``Rounds.prompt`` names; the identity by default.
+    """
+    joined = concatenate(rounds)
+    if prompt_of is not None:
+        joined.prompt = np.asarray(prompt_of)[joined.prompt]
+    return sorted(joined.counts(), key=lambda row: (row[_PROMPT], row[2]))
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How two lists of rounds compare, and what the lists exercised."""
+
+    rounds: int
+    differing: int
+    rejections: int
+    full_acceptances: int
+    switches: int
+    ends_inside_draft: int
+
+    @property
+    def identical(self) -> bool:
+        return self.differing == 0
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"identical": self.identical}
+
+    def __add__(self, other: Comparison) -> Comparison:
+        mine, theirs = asdict(self), asdict(other)
+        return Comparison(**{name: mine[name] + theirs[name] for name in mine})
+
+
+def compare(live: Sequence[Row], replayed: Sequence[Row]) -> Comparison:
+    """Compare the rounds of a run with those of its replay. Counts of what was seen are of the live side."""
+    missing = abs(len(live) - len(replayed))
+    pairs = list(pairwise(live))
+    return Comparison(
+        rounds=len(live),
+        differing=sum(a != b for a, b in zip(live, replayed, strict=False)) + missing,
+        rejections=sum(r[_STOP] == StopReason.REJECTED for r in live),
+        full_acceptances=sum(r[_DRAFTED] == r[_ACCEPTED] > 0 for r in live),
+        switches=sum(a[_PROMPT] == b[_PROMPT] and a[_ARM] != b[_ARM] for a, b in pairs),
+        ends_inside_draft=sum(r[_STOP] == StopReason.TEXT_ENDED for r in live),
+    )
+
+
+def check(
+    live: Sequence[Rounds],
+    ids: Sequence[str],
+    trace: Trace,
+    spec: str,
+    *,
+    draft_length: int | None = None,
+    reset: str | None = None,
+    prior: Mapping[str, Any] | None = None,
+    budget: int | None = None,
+) -> Comparison:
+    """Compare the rounds of a live run with the replay of ``trace`` under the same policy.
+
+    Args:
+        live: the rounds played, ``Rounds.prompt`` indexing ``ids``.
+        ids: prompt ids of the run, in the order they were decoded.
+
+    Raises UsageError when a prompt of the run is not in the trace, or the trace was sampled: above temperature 0 run
+    and replay agree in law, not round by round.
+    """
+    if trace.sampled:
+        raise UsageError("the trace was sampled: a run agrees with it in law only; record one at temperature 0")
+    missing = [i for i in ids if i not in set(trace.ids)]
+    if missing:
+        raise UsageError(f"prompt {missing[0]!r} is not in the trace; record the prompts that are run")
+    at = [list(trace.ids).index(i) for i in ids]
+    same = take_prompts(trace, at)
+    replayed = replay(same, spec, draft_length=draft_length, reset=reset, prior=prior, budget=budget, keep_rounds=True)
+    return compare(ordered(live), ordered(replayed.rounds, replayed.prompt))

@@ -1,0 +1,1 @@
+"""Growth of regret and its bounds: what docs/theory.md derives, as functions."""
