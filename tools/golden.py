@@ -12,7 +12,7 @@ from metasd.sim.compare.run import default_policies
 from metasd.sim.replay.run import replay
 from metasd.traces.find import REFERENCE, find_trace
 
-GOLDEN = Path(__file__).parents[1] / "tests" / "reference" / "golden.json"
+GOLDEN = Path(__file__).parents[1] / "tests" / "traces" / "golden.json"
 KEYS = ("rounds", "drafted", "accepted", "emitted", "switches", "catch_up")
 
 
