@@ -18,7 +18,7 @@ torch = pytest.importorskip("torch")
 
 from metasd.core.prompts import bundled, load_prompts
 from metasd.runtime import contenders as live
-from metasd.runtime.conversation import Text, encode_all
+from metasd.runtime.conversation import EncodedPrompt, encode_all
 from metasd.runtime.load import Target, load_target
 from metasd.runtime.registry import build_drafters
 
@@ -30,9 +30,9 @@ ROUNDS = 2
 
 
 @lru_cache(maxsize=1)
-def setting() -> tuple[Target, list[Text]]:
+def setting() -> tuple[Target, list[EncodedPrompt]]:
     target = load_target("smollm2")
-    texts: list[Text] = []
+    texts: list[EncodedPrompt] = []
     for text in encode_all(target, load_prompts(bundled("demo")), raw=False, max_new_tokens=BUDGET):
         if sum(t[1] == text[1] for t in texts) < PER_DOMAIN:
             texts.append(text)

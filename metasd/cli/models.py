@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from metasd.core.pool import Pool
     from metasd.core.prompts import Prompt
     from metasd.drafters.base import Drafter
-    from metasd.runtime.conversation import Text
+    from metasd.runtime.conversation import EncodedPrompt
     from metasd.runtime.load import Target
+    from metasd.runtime.sampling import Sampling
 
 
 @dataclass(slots=True)
@@ -25,7 +26,8 @@ class Models:
     target: Target
     open_drafters: Callable[[], tuple[list[Drafter], Pool]]
     prompts: list[Prompt]
-    texts: list[Text]
+    texts: list[EncodedPrompt]
+    sampling: Sampling
     config: dict[str, Any]
 
     def build(self, draft_length: int | None = None) -> tuple[list[Drafter], Pool]:
@@ -59,7 +61,9 @@ def open_models(
     from metasd.runtime.conversation import encode_all
     from metasd.runtime.load import load_target
     from metasd.runtime.registry import build_drafters
+    from metasd.runtime.sampling import Sampling
 
+    sampling = Sampling(temperature, top_k, top_p)
     loaded = load_target(target, device=device, dtype=dtype)
     texts = encode_all(loaded, prompts, raw=raw, max_new_tokens=max_new_tokens)
 
@@ -68,9 +72,7 @@ def open_models(
             drafters,
             loaded,
             draft_length=draft_length,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
+            sampling=sampling,
             seed=seed,
         )
 
@@ -91,7 +93,7 @@ def open_models(
         "turns": turns,
         "prompts": prompt_file.name if prompt_file else None,
     }
-    return Models(loaded, build, prompts, texts, config)
+    return Models(loaded, build, prompts, texts, sampling, config)
 
 
 def read_prompts(path: Path | None, prompt: str | None, turns: Literal["first", "all"]) -> list[Prompt]:

@@ -24,7 +24,7 @@ from metasd.cli.common import (
 if TYPE_CHECKING:
     from metasd.cli.models import Models
     from metasd.runtime.contenders import Contender, Decoding
-    from metasd.sim.replay.fidelity import Comparison
+    from metasd.sim.replay.fidelity import Fidelity
     from metasd.traces import Trace
 
 
@@ -74,9 +74,7 @@ def command(
     models = open_models(prompt_file=prompt_file, prompt=prompt, **options)
     how = live.Decoding(
         max_new_tokens=options["max_new_tokens"],
-        temperature=options["temperature"],
-        top_k=options["top_k"],
-        top_p=options["top_p"],
+        sampling=models.sampling,
         seed=options["seed"],
         costs=load_costs(costs),
     )
@@ -127,7 +125,7 @@ def _recorded(path: Path, options: dict[str, Any]) -> Trace:
 
 def _check(
     models: Models, entrant: Contender, trace: Trace, cut: int | None, how: Decoding, prior: dict[str, Any] | None
-) -> Comparison:
+) -> Fidelity:
     from metasd.core.errors import UsageError
     from metasd.sim.replay.fidelity import check
 

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, Protocol
 
 from metasd.core.ledger import Ledger
-from metasd.core.records import Rounds, Session
-from metasd.policies.base import Policy
+from metasd.core.records import Context, Ints, Revealed, Rounds, Session
+
+
+class Chooser(Protocol):
+    """What the loop asks of a policy; ``metasd.policies.base.Policy`` is one."""
+
+    @property
+    def feedback(self) -> str: ...
+
+    def begin(self, lanes: Ints, keys: Any) -> None: ...
+
+    def select(self, context: Context) -> Ints: ...
+
+    def update(self, rounds: Rounds) -> None: ...
+
+    def observe(self, revealed: Revealed) -> None: ...
 
 
 def decode(
     session: Session,
-    policy: Policy,
+    policy: Chooser,
     ledger: Ledger,
     *,
     texts: int | None = None,

@@ -25,7 +25,7 @@ _COUNTS = [INDEX[name] for name in ("match_length", "proposal_length", "depth", 
 _UNKNOWN = -1.0
 
 
-class Observer:
+class ContextEncoder:
     """Encodes B lanes of ``pool``. Groups, in the order given, with K arms, D drafters, G the longest draft length:
 
     position [1]: share of the token budget used.

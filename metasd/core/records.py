@@ -24,7 +24,7 @@ Floats = NDArray[np.floating[Any]]
 Bools = NDArray[np.bool_]
 
 NO_END = np.int64(1 << 40)
-"""``ends_in`` of a text whose end is not in sight."""
+"""``ends_in`` of a text whose end is not in sight; as a trace row, an end that is not on this trace."""
 
 
 class StopReason(IntEnum):

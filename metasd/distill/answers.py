@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from transformers import DynamicCache
 
 from metasd.drafters.ngrams import ORDER
+from metasd.runtime.engine.forward import Forward
 from metasd.runtime.load import Target
 
 LOOP_WINDOW, LOOP_PERIOD = 64, 32
@@ -46,13 +47,12 @@ def greedy_answers(target: Target, prompts: list[list[int]], max_new_tokens: int
     attention = torch.tensor(
         [pad + [1] * len(p) for pad, p in zip(padding, prompts, strict=True)], device=target.device
     )
+    forward = Forward(target.model)
     cache, alive = DynamicCache(config=target.model.config), list(range(len(prompts)))
     answers: list[list[int]] = [[] for _ in prompts]
     while alive:
         positions = (attention.cumsum(1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
-        logits = target.model(
-            input_ids=tokens, attention_mask=attention, position_ids=positions, past_key_values=cache, logits_to_keep=1
-        ).logits
+        logits = forward(tokens, cache, 1, mask=attention, positions=positions)
         chosen = logits[:, -1].argmax(-1)
         for row, token in zip(alive, chosen.tolist(), strict=True):
             answers[row].append(token)

@@ -1,6 +1,6 @@
 """Models trained with stable-baselines3 on ``MetaSD-v0``, as policies: the same live and in replay.
 
-The model sees what the environment showed it in training, encoded by the same ``metasd.core.observation.Observer``.
+The model sees what the environment showed it in training, encoded by the same ``metasd.core.observation.ContextEncoder``.
 stable-baselines3 is imported only when a model is bound; it is not a dependency.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 from metasd.core.records import Bools, Context, Floats, Ints, Rounds
 from metasd.core.errors import UsageError
 from metasd.core.noise import Keys
-from metasd.core.observation import DEFAULT, Observer
+from metasd.core.observation import DEFAULT, ContextEncoder
 from metasd.policies.base import Policy, best
 from metasd.core.pool import Pool
 
@@ -39,14 +39,14 @@ class SB3(Policy):
         self.path, self.algorithm, self.observe_groups = path, algorithm, observe
 
     def wants(self, overlap: bool) -> dict[str, Any]:
-        reads = Observer(Pool((), [(-1, 0)]), 1, self.observe_groups.split("+")).reads
+        reads = ContextEncoder(Pool((), [(-1, 0)]), 1, self.observe_groups.split("+")).reads
         return super().wants(overlap) | {"reads": reads}
 
     def bind(self, pool: Pool, lanes: int, *, reset: str | None = None, overlap: bool = True) -> None:
         """As ``Policy.bind``. Raises UsageError when the model does not fit the pool, or cannot be loaded."""
-        self._observer = Observer(pool, lanes, self.observe_groups.split("+"))
+        self._encoder = ContextEncoder(pool, lanes, self.observe_groups.split("+"))
         self._model = load(self.path, self.algorithm)
-        expected = ((self._observer.width,), len(pool))
+        expected = ((self._encoder.width,), len(pool))
         given = (self._model.observation_space.shape, int(getattr(self._model.action_space, "n", -1)))
         if given != expected:
             raise UsageError(
@@ -57,10 +57,10 @@ class SB3(Policy):
 
     def begin(self, lanes: Ints, keys: Keys) -> None:
         super().begin(lanes, keys)
-        self._observer.begin(lanes)
+        self._encoder.begin(lanes)
 
     def choose(self, context: Context, allowed: Bools) -> Ints:
-        return best(self.ratings(np.ascontiguousarray(self._observer.encode(context).T)), allowed)
+        return best(self.ratings(np.ascontiguousarray(self._encoder.encode(context).T)), allowed)
 
     def ratings(self, observation: Floats) -> Floats:
         """[B, K] what the model thinks of each arm, from observations [B, W]."""
@@ -71,17 +71,17 @@ class SB3(Policy):
 
     def update(self, rounds: Rounds) -> None:
         """Only the observation takes note of rounds, of all of them."""
-        self._observer.update(rounds)
+        self._encoder.update(rounds)
 
     def state_dict(self) -> dict[str, Any]:
-        kept = {k: v.copy() for k, v in vars(self._observer).items() if isinstance(v, np.ndarray)}
-        return super().state_dict() | {f"observer.{k}": v for k, v in kept.items()}
+        kept = {k: v.copy() for k, v in vars(self._encoder).items() if isinstance(v, np.ndarray)}
+        return super().state_dict() | {f"encoder.{k}": v for k, v in kept.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        super().load_state_dict({k: v for k, v in state.items() if not k.startswith("observer.")})
-        for name, value in vars(self._observer).items():
+        super().load_state_dict({k: v for k, v in state.items() if not k.startswith("encoder.")})
+        for name, value in vars(self._encoder).items():
             if isinstance(value, np.ndarray):
-                value[...] = state[f"observer.{name}"]
+                value[...] = state[f"encoder.{name}"]
 
 
 def load(path: str, algorithm: str) -> Any:

@@ -1,4 +1,4 @@
-"""Rules that learn nothing, the yardsticks of every bandit: one fixed arm, a random arm, lookup where it matches."""
+"""Rules that learn nothing, what every bandit is held against: one fixed arm, a random arm, lookup where it matches."""
 
 from __future__ import annotations
 

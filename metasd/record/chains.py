@@ -22,7 +22,7 @@ from torch import Tensor
 from metasd.core import noise
 from metasd.record.columns import Branches, Column, draw, rejected
 from metasd.record.reader import ROOT, Reader
-from metasd.record.trie import Text, Trie
+from metasd.record.trie import RecordedText, Trie
 from metasd.runtime.sampling import Sampling
 
 ELEMENTS = 1 << 25
@@ -39,7 +39,7 @@ class TextFacts:
     mismatches: int = 0  # positions whose argmax is not the text (above temperature 0: whose probability is 0)
 
 
-class Comparison:
+class Chains:
     """One target and its drafters, text after text.
 
     Args:
@@ -62,7 +62,7 @@ class Comparison:
         self.vocabulary, self.elements = vocabulary, elements
         self.sampled = not sampling.greedy
 
-    def run(self, text: Text, written: Mapping[int, Column]) -> tuple[TextFacts, dict[int, Column]]:
+    def run(self, text: RecordedText, written: Mapping[int, Column]) -> tuple[TextFacts, dict[int, Column]]:
         """Fill the overlap of ``written``, the text drafters' columns, and make the model drafters' columns."""
         branches = {d: Branches.empty(len(text.answer), m) for d, (_, m) in self.models.items()}
         facts = self._along(text, written, branches)
@@ -74,7 +74,7 @@ class Comparison:
 
     # -- on the text --------------------------------------------------------------------------------------------
 
-    def _along(self, text: Text, written: Mapping[int, Column], branches: Mapping[int, Branches]) -> TextFacts:
+    def _along(self, text: RecordedText, written: Mapping[int, Column], branches: Mapping[int, Branches]) -> TextFacts:
         """The passes over the text: margin, parity, and everything that lies on the text."""
         facts = TextFacts(np.zeros(len(text.answer), np.float32))
         first = len(text.prompt)
@@ -104,7 +104,9 @@ class Comparison:
     def _rows(self, models: int) -> int:
         return min(max(self.elements // (self.vocabulary * models), 1), NODES)
 
-    def _judge_text(self, text: Text, rows: NDArray[np.int64], logits: Tensor, p: Tensor, facts: TextFacts) -> None:
+    def _judge_text(
+        self, text: RecordedText, rows: NDArray[np.int64], logits: Tensor, p: Tensor, facts: TextFacts
+    ) -> None:
         rows = rows[rows < len(text.answer)]
         if not len(rows):
             return
@@ -118,7 +120,7 @@ class Comparison:
         facts.mismatches += int(wrong.sum())
 
     def _leave_text(
-        self, text: Text, d: int, found: Branches, rows: NDArray[np.int64], p: Tensor, q_logits: Tensor
+        self, text: RecordedText, d: int, found: Branches, rows: NDArray[np.int64], p: Tensor, q_logits: Tensor
     ) -> None:
         """Where a model drafter's proposal leaves the text, at each of ``rows``: token, confidence, overlap, accept."""
         q = self.sampling.probs(q_logits)
@@ -132,13 +134,15 @@ class Comparison:
             token = q_logits.argmax(-1)
         found.note(rows, 0, token, q, torch.minimum(p, q).sum(-1))
 
-    def _uniforms(self, text: Text, d: int, found: Branches, s: NDArray[np.int64], i: int) -> NDArray[np.float64]:
+    def _uniforms(
+        self, text: RecordedText, d: int, found: Branches, s: NDArray[np.int64], i: int
+    ) -> NDArray[np.float64]:
         key = noise.mix(np.array([text.key], np.uint64) + np.uint64(d + 1))  # an array: scalars warn of wrapping
         return noise.uniform_at(key, s * found.depth + i)
 
     # -- beside the text ----------------------------------------------------------------------------------------
 
-    def _beside(self, text: Text, written: Mapping[int, Column], branches: Mapping[int, Branches]) -> None:
+    def _beside(self, text: RecordedText, written: Mapping[int, Column], branches: Mapping[int, Branches]) -> None:
         """Everything behind the first disagreement, a block of positions at a time."""
         leaving = {d: column.leaving() for d, column in written.items()}
         asked = np.zeros(len(text.answer) + 1, bool)
@@ -156,7 +160,7 @@ class Comparison:
                 self._judge(trie, written, branches, q)
 
     def _grow_drafts(
-        self, text: Text, d: int, found: Branches, inside: NDArray[np.int64]
+        self, text: RecordedText, d: int, found: Branches, inside: NDArray[np.int64]
     ) -> dict[int, tuple[dict[int, int], Tensor]]:
         """Let drafter d go on from every branch in ``inside``; its distributions by depth, with the row of each s."""
         reader, length = self.models[d]
@@ -179,7 +183,7 @@ class Comparison:
 
     def _tries(
         self,
-        text: Text,
+        text: RecordedText,
         inside: NDArray[np.int64],
         written: Mapping[int, Column],
         branches: Mapping[int, Branches],

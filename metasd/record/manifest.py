@@ -14,7 +14,7 @@ import torch
 from metasd.core.pool import Pool
 from metasd.core.results import versions
 from metasd.record.recorder import draft_lengths
-from metasd.runtime.conversation import Text
+from metasd.runtime.conversation import EncodedPrompt
 from metasd.runtime.load import Target
 from metasd.runtime.sampling import OVERLAP_TEMPERATURE, Sampling
 
@@ -22,7 +22,7 @@ from metasd.runtime.sampling import OVERLAP_TEMPERATURE, Sampling
 def manifest_of(
     target: Target,
     pool: Pool,
-    texts: Sequence[Text],
+    texts: Sequence[EncodedPrompt],
     sampling: Sampling,
     *,
     max_new_tokens: int,
@@ -78,6 +78,6 @@ def _cpu() -> str:
     return next(names, platform.processor() or platform.machine())
 
 
-def _hash(texts: Sequence[Text]) -> str:
+def _hash(texts: Sequence[EncodedPrompt]) -> str:
     """Over ids, domains and tokens, in order."""
     return hashlib.sha256(json.dumps(texts).encode()).hexdigest()

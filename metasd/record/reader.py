@@ -10,7 +10,6 @@ Knows causal models of transformers; knows nothing of drafters, acceptance or tr
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from metasd.runtime.engine.cache import CachedModel, croppable_cache
+from metasd.runtime.engine.forward import Forward
 
 Fit = Callable[[Tensor], Tensor]
 
@@ -88,7 +88,7 @@ class PackedReader:
 
     def __init__(self, model: Any, fit: Fit | None = None) -> None:
         self.model, self._fit = model, fit
-        self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self._forward = Forward(model)
         self._cache = croppable_cache(model)
         self._length = 0
         self._nodes = _Nodes()
@@ -128,20 +128,9 @@ class PackedReader:
         mask = torch.full(visible.shape, torch.finfo(dtype).min, dtype=dtype, device=device)
         return mask.masked_fill_(visible, 0.0)[None, None]
 
-    @torch.inference_mode()
     def _pass(self, tokens: list[int], positions: list[int], mask: Tensor | None, keep: int) -> Tensor:
-        device = self.model.device
-        only: dict[str, int] = {"logits_to_keep": keep} if self._keeps_logits else {}
-        output = self.model(
-            input_ids=torch.tensor([tokens], device=device),
-            position_ids=torch.tensor([positions], device=device),
-            attention_mask=mask,
-            past_key_values=self._cache,
-            use_cache=True,
-            return_dict=True,
-            **only,
-        )
-        logits: Tensor = output.logits[0, -keep:]
+        ids, at = torch.tensor([[tokens], [positions]], device=self.model.device)
+        logits = self._forward(ids, self._cache, keep, mask=mask, positions=at)[0]
         return self._fit(logits) if self._fit else logits
 
 

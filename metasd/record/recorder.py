@@ -16,11 +16,11 @@ from metasd.core.errors import UsageError
 from metasd.core.pool import Pool
 from metasd.core.signals import F
 from metasd.drafters.base import Drafter, TextDrafter
-from metasd.record.chains import Comparison
+from metasd.record.chains import Chains
 from metasd.record.columns import Column, invert, walk
 from metasd.record.reader import PackedReader, reader_for
-from metasd.record.trie import Text
-from metasd.runtime.conversation import Text as Source
+from metasd.record.trie import RecordedText
+from metasd.runtime.conversation import EncodedPrompt
 from metasd.runtime.engine.cache import CachedModel
 from metasd.runtime.load import Target, check_fits
 from metasd.runtime.models import ModelDrafter
@@ -32,7 +32,7 @@ class Recorder:
     """Records prompts one by one, in order: a drafter may remember the texts before.
 
     Attributes:
-        seconds: by kind of work: ``plain`` decoding (the yardstick), ``text_drafters``, ``passes``, and what callers
+        seconds: by kind of work: ``plain`` decoding, ``text_drafters``, ``passes``, and what callers
             time with ``stage``.
         tokens: answer tokens recorded. mismatches: by prompt, positions where plain decoding and the wide pass differ.
         packed: by model, whether it is read in wide passes.
@@ -61,7 +61,7 @@ class Recorder:
         readers = {d: (reader_for(m.cached.model, m._fit), int(self.lengths[d])) for d, m in self.models.items()}
         self.packed = {"target": isinstance(reader, PackedReader)}
         self.packed |= {self.models[d].info.name: isinstance(r, PackedReader) for d, (r, _) in readers.items()}
-        self._comparison = Comparison(reader, readers, sampling, target.vocab_size)
+        self._chains = Chains(reader, readers, sampling, target.vocab_size)
 
     def check(self, name: str, prompt: Sequence[int]) -> None:
         """Raises UsageError unless the prompt with its whole budget fits every model."""
@@ -76,16 +76,16 @@ class Recorder:
             drafter.extend(answer)
 
     @torch.inference_mode()
-    def record(self, entry: Source) -> PromptRecord:
+    def record(self, entry: EncodedPrompt) -> PromptRecord:
         """The record of one prompt."""
         name, domain, prompt = entry
         with self.stage("plain"):
             answer = self._decode(name, prompt)
         with self.stage("text_drafters"):
             written = {d: walk(x, prompt, answer, int(self.lengths[d])) for d, x in self.writers.items()}
-        text = Text(prompt, answer, self.limit, int(noise.key(self.seed, name, "draft")))
+        text = RecordedText(prompt, answer, self.limit, int(noise.key(self.seed, name, "draft")))
         with self.stage("passes"):
-            facts, modelled = self._comparison.run(text, written)
+            facts, modelled = self._chains.run(text, written)
         if facts.mismatches:
             self.mismatches[name] = facts.mismatches
         self.tokens += len(answer)

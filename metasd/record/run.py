@@ -1,6 +1,6 @@
 """Recording: the target's own texts and, at every position, what every drafter of a pool would have done.
 
-Per prompt: the target decodes its answer plainly, timed, which is the yardstick everything else is measured by; the
+Per prompt: the target decodes its answer plainly, timed, which is what everything else is measured by; the
 text drafters walk through the answer; a few wide passes (``chains``) say the rest. Prompts are recorded in file
 order, since a growing table remembers the texts before. Knows the recorder and the trace's writer; no policies.
 """
@@ -21,7 +21,7 @@ from metasd.drafters.base import Drafter
 from metasd.record.manifest import manifest_of
 from metasd.record.recorder import Recorder
 from metasd.record.timing import measure_costs
-from metasd.runtime.conversation import Text
+from metasd.runtime.conversation import EncodedPrompt
 from metasd.runtime.load import Target
 from metasd.runtime.sampling import Sampling
 from metasd.traces import Trace, TraceWriter, open_trace
@@ -36,13 +36,11 @@ def record(
     target: Target,
     drafters: Sequence[Drafter],
     pool: Pool,
-    texts: Sequence[Text],
+    texts: Sequence[EncodedPrompt],
     out: str | Path,
     *,
     max_new_tokens: int = 128,
-    temperature: float = 0.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
+    sampling: Sampling | None = None,
     seed: int = 0,
     raw: bool = False,
     resume: bool = False,
@@ -54,6 +52,7 @@ def record(
     that accepts k tokens shows overlap[t + j, 0] at depths j <= k and overlap[t + k, j - k] behind.
 
     Args:
+        sampling: how the target decodes; greedily by default.
         raw: no chat template.
         resume: go on behind the prompts committed so far; another configuration is refused.
 
@@ -70,7 +69,7 @@ def record(
         )
     if [d.info for d in drafters] != list(pool.drafters):
         raise UsageError("the drafters are not those of the pool; build both together")
-    sampling = Sampling(temperature, top_k, top_p)
+    sampling = sampling or Sampling()
     started = time.perf_counter()
     recorder = Recorder(target, drafters, pool, sampling, budget=max_new_tokens, seed=seed)
     for name, _, tokens in texts:
@@ -89,7 +88,7 @@ def record(
     return _summary(recorder, trace, done, time.perf_counter() - started)
 
 
-def _follow(recorder: Recorder, out: Path, writer: TraceWriter, texts: Sequence[Text]) -> int:
+def _follow(recorder: Recorder, out: Path, writer: TraceWriter, texts: Sequence[EncodedPrompt]) -> int:
     """Let the drafters read what an interrupted recording holds already; returns the number of its prompts."""
     done = len(writer.done)
     if done:
@@ -99,7 +98,7 @@ def _follow(recorder: Recorder, out: Path, writer: TraceWriter, texts: Sequence[
     return done
 
 
-def _record(recorder: Recorder, texts: Sequence[Text], writer: TraceWriter, advance: progress.Advance) -> None:
+def _record(recorder: Recorder, texts: Sequence[EncodedPrompt], writer: TraceWriter, advance: progress.Advance) -> None:
     committed = time.perf_counter()
     for slow in (name for name, packed in recorder.packed.items() if not packed):
         advance.say(f"{slow} attends to what it likes, not as told: reading it position by position, which is slow")

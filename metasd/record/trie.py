@@ -11,7 +11,7 @@ Asked = tuple[int, int, int]
 
 
 @dataclass(slots=True)
-class Text:
+class RecordedText:
     """One prompt with the target's answer.
 
     limit: tokens that all models can read; branches are not followed beyond it. Live, no budget leads there.

@@ -14,7 +14,7 @@ _LATER = {"best fixed arm", "best fixed arm of each domain", "best fixed arm of 
 
 
 def show(document: Mapping[str, Any], console: Console) -> None:
-    """Print one table a trace (and one over all traces), best policy first, yardsticks below."""
+    """Print one table a trace (and one over all traces), best policy first, comparators below."""
     reference = document["config"]["reference"]
     for trace in dict.fromkeys(r["trace"] for r in document["results"]):
         rows = [r for r in document["results"] if r["trace"] == trace and r["domain"] == ALL]

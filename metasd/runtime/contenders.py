@@ -20,8 +20,9 @@ from metasd.core.records import Ints, Rounds
 from metasd.core.results import ALL, by_domain, row
 from metasd.drafters.base import Drafter
 from metasd.policies import Policy, make
-from metasd.runtime.conversation import Text
+from metasd.runtime.conversation import EncodedPrompt
 from metasd.runtime.load import Target
+from metasd.runtime.sampling import Sampling
 from metasd.runtime.session import LiveSession
 
 PLAIN_SPEC = "fixed:arm=plain"
@@ -32,9 +33,7 @@ class Decoding:
     """How every contender decodes: what must be equal on both sides of a speed-up."""
 
     max_new_tokens: int = 128
-    temperature: float = 0.0
-    top_k: int | None = None
-    top_p: float | None = None
+    sampling: Sampling = field(default_factory=Sampling)
     seed: int = 0
     clock: str = "measured"
     costs: CostModel | None = None
@@ -53,7 +52,9 @@ class Contender:
     ledger: Ledger = field(init=False)
     rounds: list[Rounds] = field(default_factory=list)
 
-    def prepare(self, target: Target, texts: Sequence[Text], how: Decoding, reset: str | None, **more: Any) -> None:
+    def prepare(
+        self, target: Target, texts: Sequence[EncodedPrompt], how: Decoding, reset: str | None, **more: Any
+    ) -> None:
         """Open the session and bind the policy."""
         self.session = LiveSession(
             target,
@@ -61,9 +62,7 @@ class Contender:
             self.pool,
             [(name, tokens) for name, _, tokens in texts],
             max_new_tokens=how.max_new_tokens,
-            temperature=how.temperature,
-            top_k=how.top_k,
-            top_p=how.top_p,
+            sampling=how.sampling,
             seed=how.seed,
             clock=how.clock,
             costs=how.costs,
@@ -118,7 +117,7 @@ def _fixed_arms(build: Build) -> list[Contender]:
 def run(
     target: Target,
     entrants: Sequence[Contender],
-    texts: Sequence[Text],
+    texts: Sequence[EncodedPrompt],
     how: Decoding,
     *,
     reset: str | None = None,
@@ -134,7 +133,7 @@ def run(
             advance()
 
 
-def rows(entrants: Sequence[Contender], texts: Sequence[Text]) -> list[dict[str, Any]]:
+def rows(entrants: Sequence[Contender], texts: Sequence[EncodedPrompt]) -> list[dict[str, Any]]:
     """Result rows; speed-up and regret are known where plain decoding and every fixed arm ran beside."""
     domains = [domain for _, domain, _ in texts]
     fixed = [e.ledger.rounds_of() for e in entrants if e.baseline]

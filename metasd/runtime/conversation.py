@@ -17,11 +17,11 @@ from metasd.policies import make
 from metasd.runtime.load import Target, check_fits
 from metasd.runtime.session import LiveSession
 
-Text = tuple[str, str, list[int]]
+EncodedPrompt = tuple[str, str, list[int]]
 """Id, domain and prompt tokens."""
 
 
-def encode_all(target: Target, prompts: Sequence[Prompt], *, raw: bool, max_new_tokens: int) -> list[Text]:
+def encode_all(target: Target, prompts: Sequence[Prompt], *, raw: bool, max_new_tokens: int) -> list[EncodedPrompt]:
     """One text for every turn of every prompt; ids of later turns end in ``#2``, ``#3``, ...
 
     Raises UsageError for a text that does not fit the model's context with its budget, and for several turns where
@@ -30,7 +30,7 @@ def encode_all(target: Target, prompts: Sequence[Prompt], *, raw: bool, max_new_
     return [text for prompt in prompts for text in _turns(target, prompt, raw, max_new_tokens)]
 
 
-def _turns(target: Target, prompt: Prompt, raw: bool, max_new_tokens: int) -> Iterator[Text]:
+def _turns(target: Target, prompt: Prompt, raw: bool, max_new_tokens: int) -> Iterator[EncodedPrompt]:
     if len(prompt.turns) > 1 and (raw or not target.tokenizer.chat_template):
         raise UsageError(
             f"prompt {prompt.id!r} has {len(prompt.turns)} turns, which need a chat template; use --turns first"

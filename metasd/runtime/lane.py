@@ -19,7 +19,7 @@ from metasd.drafters.base import Draft, Drafter, Look
 from metasd.runtime.engine.cache import CachedModel
 from metasd.runtime.load import Target
 from metasd.runtime.models import ModelDrafter
-from metasd.runtime.reveal import Observer
+from metasd.runtime.reveal import LiveRevealer
 from metasd.runtime.sampling import Sampling
 from metasd.runtime.verify import Verdict, Verifier
 
@@ -28,8 +28,8 @@ class Lane:
     """See the module docstring.
 
     Args:
-        observer: gathers full information, None for bandit feedback.
-        catch_all: model drafters read what is committed after every round, because the observer wants to know.
+        revealer: gathers full information, None for bandit feedback.
+        catch_all: model drafters read what is committed after every round, because the revealer wants to know.
     """
 
     def __init__(
@@ -39,12 +39,12 @@ class Lane:
         sampling: Sampling,
         *,
         overlap: bool,
-        observer: Observer | None,
+        revealer: LiveRevealer | None,
         catch_all: bool,
     ) -> None:
         self.drafters = list(drafters)
         self.models = {d: m for d, m in enumerate(self.drafters) if isinstance(m, ModelDrafter)}
-        self.observer, self._catch_all, self._sampling = observer, catch_all, sampling
+        self.revealer, self._catch_all, self._sampling = revealer, catch_all, sampling
         self._target = CachedModel(target.model)
         self._eos = target.eos_ids
         self._verifier = Verifier(self._target, sampling, overlap=overlap)
@@ -78,8 +78,8 @@ class Lane:
                 self.models[d].begin(prompt, noise.key(seed, name, "draft", drafter.info.name))
             else:
                 drafter.begin(prompt)
-        if self.observer is not None:
-            self.observer.begin()
+        if self.revealer is not None:
+            self.revealer.begin()
 
     # -- what can be said before a round ------------------------------------------------------------------------
 
@@ -122,13 +122,13 @@ class Lane:
         return self._verifier.verify(self.text, draft, self._uniforms(len(draft.tokens)))
 
     def commit(self, tokens: Sequence[int], verdict: Verdict) -> tuple[Ints, float]:
-        """Commit ``tokens``; returns [D] tokens that each model drafter read for the observer, and the seconds."""
+        """Commit ``tokens``; returns [D] tokens that each model drafter read for the revealer, and the seconds."""
         position = self._length - self._prompt
         end = self._length + len(tokens)
         self._text[self._length : end] = tokens
         self._length = end
         read = np.zeros(len(self.drafters), np.int64)
-        if self.observer is None:
+        if self.revealer is None:
             self._looks = None
             for drafter in self.drafters:
                 drafter.extend(tokens)
@@ -143,14 +143,14 @@ class Lane:
                 for (_, _, row), chance in zip(seen, chances, strict=True):
                     row[d] = chance
         seconds = time.perf_counter() - start if self._catch_all else 0.0
-        self.observer.begin_round()
+        self.revealer.begin_round()
         for i, (token, (proposals, signals, row)) in enumerate(zip(tokens, seen, strict=True)):
-            self.observer.commit(position + i, token, token in self._eos, proposals, row, signals)
+            self.revealer.commit(position + i, token, token in self._eos, proposals, row, signals)
         return read, seconds
 
     def _step(self, token: int, position: int) -> tuple[list[list[int] | None], NDArray[np.float32], Floats]:
         """What all drafters say before ``token``, which text drafters then read: proposals, signals, chances."""
-        assert self.observer is not None
+        assert self.revealer is not None
         signals = self.signals()
         chances = np.full(len(self.drafters), np.nan)
         proposals: list[list[int] | None] = []
@@ -158,7 +158,7 @@ class Lane:
             if d in self.models:
                 proposals.append(None)
                 continue
-            offered = drafter.draft(max(int(self.observer.longest[d]), 1)).tokens
+            offered = drafter.draft(max(int(self.revealer.longest[d]), 1)).tokens
             proposals.append(offered)
             if offered:
                 chances[d] = offered[0] == token

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from metasd.core import noise
+from metasd.core.cache_rule import behind
 from metasd.core.errors import UsageError
 from metasd.core.pool import DrafterInfo
 from metasd.core.records import Ints
@@ -67,8 +68,7 @@ class ModelDrafter:
     @property
     def lag(self) -> int:
         """Tokens it would have to catch up before it could draft now."""
-        read = self.text[:-1]
-        return len(read) - self.cached.shared(read)
+        return int(behind(self._length, self.cached.shared(self.text[:-1])))
 
     def begin(self, prompt: Sequence[int], key: np.uint64 | None = None) -> None:
         """Start a text. ``key``: noise of its drafts; two texts with the same prompt need different ones."""

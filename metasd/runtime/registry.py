@@ -98,9 +98,7 @@ def build_drafters(
     target: Target,
     *,
     draft_length: int = 8,
-    temperature: float = 0.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
+    sampling: Sampling | None = None,
     seed: int = 0,
 ) -> tuple[list[Drafter], Pool]:
     """Fresh drafters for ``target`` and the pool of their arms, in the order of ``wanted`` (empty: the default pool).
@@ -112,7 +110,7 @@ def build_drafters(
     """
     from metasd.runtime.sampling import Sampling
 
-    opening = Opening(target, Sampling(temperature, top_k, top_p), seed)
+    opening = Opening(target, sampling or Sampling(), seed)
     drafters: list[Drafter] = []
     arms: list[tuple[int, int]] = []
     for spec in wanted or default_pool(target):

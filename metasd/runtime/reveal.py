@@ -47,7 +47,7 @@ class Proposal:
         return self.ended or not hit
 
 
-class Observer:
+class LiveRevealer:
     """Gathers full information on one text at a time.
 
     Args:

@@ -27,7 +27,7 @@ from metasd.core.records import NO_END, Context, Floats, Ints, Revealed, Rounds,
 from metasd.drafters.base import Draft, Drafter
 from metasd.runtime.lane import Lane
 from metasd.runtime.load import Target, check_fits
-from metasd.runtime.reveal import Observer
+from metasd.runtime.reveal import LiveRevealer
 from metasd.runtime.sampling import Sampling
 from metasd.runtime.verify import Verdict
 
@@ -41,6 +41,7 @@ class LiveSession:
     Args:
         prompts: (id, token ids) of each text to decode, in order.
         max_new_tokens: token budget of a text, >= 1.
+        sampling: how the target decodes; greedily by default.
         reads, overlap, feedback, scope, censored: what the policy wants delivered (``Policy.wants``).
         costs: expected seconds for policies that read "cost", and the clock when ``clock`` is "model".
         clock: "measured" wall time, or "model": the cost model's seconds, which a replay can reproduce.
@@ -64,9 +65,7 @@ class LiveSession:
         prompts: Sequence[tuple[str, Sequence[int]]],
         *,
         max_new_tokens: int = 128,
-        temperature: float = 0.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
+        sampling: Sampling | None = None,
         seed: int = 0,
         reads: frozenset[str] = frozenset(),
         overlap: bool = False,
@@ -79,10 +78,10 @@ class LiveSession:
     ) -> None:
         self.pool, self.prompts, self.seed = pool, list(prompts), seed
         self.max_new_tokens, self.clock, self.costs, self.on_tokens = max_new_tokens, clock, costs, on_tokens
-        sampling = Sampling(temperature, top_k, top_p)
-        observer = _observer(pool, feedback, scope, censored, sampled=not sampling.greedy)
-        catch_all = observer is not None and scope == "all"
-        self._lane = Lane(target, drafters, sampling, overlap=overlap, observer=observer, catch_all=catch_all)
+        sampling = sampling or Sampling()
+        revealer = _revealer(pool, feedback, scope, censored, sampled=not sampling.greedy)
+        catch_all = revealer is not None and scope == "all"
+        self._lane = Lane(target, drafters, sampling, overlap=overlap, revealer=revealer, catch_all=catch_all)
         self._target, self._reads, self._overlap = target, frozenset(reads), overlap
         self._columns = costs.columns(pool) if costs is not None else None
         self._check()
@@ -152,9 +151,9 @@ class LiveSession:
 
     def reveal(self) -> Revealed:
         """Full information on the tokens of the last play. Raises UsageError unless ``feedback`` is "full"."""
-        if self._lane.observer is None:
+        if self._lane.revealer is None:
             raise UsageError("this session gives bandit feedback; make it with feedback='full' to reveal more")
-        return self._lane.observer.reveal()
+        return self._lane.revealer.reveal()
 
     @property
     def forward_share(self) -> float | None:
@@ -223,7 +222,7 @@ class LiveSession:
         self._mark = time.perf_counter()
 
     def _model_time(self, rounds: Rounds, context: int, read: Ints) -> None:
-        """Fill in the cost model's seconds; ``read`` [D] tokens model drafters read for the observer."""
+        """Fill in the cost model's seconds; ``read`` [D] tokens model drafters read for the revealer."""
         assert self.costs is not None and self._columns is not None  # noqa: PT018
         drafter = np.append(self._columns, 0)[self.pool.drafter_of[rounds.arm]]  # a pool may have no drafters
         rounds.draft_seconds = self.costs.draft(drafter, rounds.drafted)
@@ -238,7 +237,7 @@ class LiveSession:
         return self.costs.expected(self.pool, remaining, np.array([len(self._lane.text)]), lag)
 
 
-def _observer(pool: Pool, feedback: str, scope: str, censored: bool, *, sampled: bool) -> Observer | None:
+def _revealer(pool: Pool, feedback: str, scope: str, censored: bool, *, sampled: bool) -> LiveRevealer | None:
     """Who gathers full information; None for bandit feedback. Raises UsageError for an unknown word."""
     if feedback not in ("bandit", "full"):
         raise UsageError(f"feedback {feedback!r} is unknown; use bandit or full")
@@ -247,4 +246,4 @@ def _observer(pool: Pool, feedback: str, scope: str, censored: bool, *, sampled:
     if feedback == "bandit":
         return None
     inside = np.ones_like(pool.free) if scope == "all" else pool.free.copy()
-    return Observer(pool, inside, sampled=sampled, censored=censored)
+    return LiveRevealer(pool, inside, sampled=sampled, censored=censored)

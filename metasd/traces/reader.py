@@ -25,7 +25,7 @@ SMALL = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class TraceIndex:
     """What a trace folder says of itself."""
 
     path: Path
@@ -68,20 +68,20 @@ def open_trace(path: str | Path, verify: bool = False, include_unaligned: bool =
 
     Raises TraceError naming the shard or file.
     """
-    layout = read_layout(Path(path))
-    shards = [load_shard(layout, entry, verify or layout.size <= SMALL) for entry in layout.entries]
+    index = read_index(Path(path))
+    shards = [load_shard(index, entry, verify or index.size <= SMALL) for entry in index.entries]
     if not shards:
         raise TraceError(f"{path}: no prompt has been committed yet; resume the recording")
-    trace = _assemble(layout, shards)
-    if layout.unaligned and not include_unaligned:
-        kept = np.flatnonzero([name not in layout.unaligned for name in trace.ids])
+    trace = _assemble(index, shards)
+    if index.unaligned and not include_unaligned:
+        kept = np.flatnonzero([name not in index.unaligned for name in trace.ids])
         if not len(kept):
             raise TraceError(f"{path}: all {len(trace)} prompts are unaligned; include them to use it all the same")
         trace = take_prompts(trace, kept)
     return trace
 
 
-def read_layout(path: Path) -> Layout:
+def read_index(path: Path) -> TraceIndex:
     """Manifest and, for an incomplete recording, journal. Raises TraceError naming the file."""
     manifest = fmt.read_manifest(path)
     file = path / fmt.MANIFEST
@@ -95,14 +95,14 @@ def read_layout(path: Path) -> Layout:
             journal, _ = fmt.read_journal(path)
             entries = [entry | {"prompts": len(entry["prompts"])} for entry in journal]
             unaligned = [name for entry in journal for name in entry["unaligned"]]
-        return Layout(path, manifest, drafters, manifest["draft_lengths"], entries, frozenset(unaligned))
+        return TraceIndex(path, manifest, drafters, manifest["draft_lengths"], entries, frozenset(unaligned))
     except (KeyError, TypeError) as error:
         raise TraceError(f"{file}: misses {error}; restore it or record again") from error
 
 
-def load_shard(layout: Layout, entry: Mapping[str, Any], verify: bool) -> Shard:
+def load_shard(index: TraceIndex, entry: Mapping[str, Any], verify: bool) -> Shard:
     """One committed shard, checked. Raises TraceError naming its file."""
-    file = layout.file(entry)
+    file = index.file(entry)
     if not file.exists():
         raise TraceError(f"{file}: shard is missing; restore it or record again")
     if file.stat().st_size != entry["bytes"]:
@@ -115,8 +115,8 @@ def load_shard(layout: Layout, entry: Mapping[str, Any], verify: bool) -> Shard:
         loaded = Shard(file, tensors, *strings(metadata))
     except (KeyError, ValueError) as error:
         raise TraceError(f"{file}: its metadata holds no ids ({error}); record again") from error
-    _check_columns(loaded, entry, len(layout.drafters), max(layout.draft_lengths, default=0))
-    _check_texts(loaded, layout, verify)
+    _check_columns(loaded, entry, len(index.drafters), max(index.draft_lengths, default=0))
+    _check_texts(loaded, index, verify)
     return loaded
 
 
@@ -142,12 +142,12 @@ def _check_columns(loaded: Shard, entry: Mapping[str, Any], D: int, G: int) -> N
         raise TraceError(f"{loaded.file}: prompt_tokens do not match prompt_lengths; record again")
 
 
-def _check_texts(loaded: Shard, layout: Layout, verify: bool) -> None:
+def _check_texts(loaded: Shard, index: TraceIndex, verify: bool) -> None:
     """Every drafter's column must have been recorded on the text beside it."""
     text, columns = loaded.tensors["text"], loaded.tensors["column_text"]
     for p, d in np.argwhere(columns != text[:, None]):
-        if loaded.ids[p] not in layout.unaligned:
-            name = layout.drafters[d].name
+        if loaded.ids[p] not in index.unaligned:
+            name = index.drafters[d].name
             raise TraceError(f"{loaded.file}: prompt {loaded.ids[p]!r}: {name} was recorded on another text")
     if not verify:
         return
@@ -157,7 +157,7 @@ def _check_texts(loaded: Shard, layout: Layout, verify: bool) -> None:
             raise TraceError(f"{loaded.file}: prompt {name!r}: its text is not the one it was recorded on")
 
 
-def _assemble(layout: Layout, shards: Sequence[Shard]) -> Trace:
+def _assemble(index: TraceIndex, shards: Sequence[Shard]) -> Trace:
     """The shards as one trace."""
     names = set(shards[0].tensors)
     for part in shards:
@@ -165,10 +165,10 @@ def _assemble(layout: Layout, shards: Sequence[Shard]) -> Trace:
             raise TraceError(f"{part.file}: columns {sorted(part.tensors)}, the first shard has {sorted(names)}")
     joined = {name: _join([part.tensors[name] for part in shards]) for name in names}
     lengths = joined["lengths"].astype(np.int64)
-    costs = layout.path / fmt.COSTS
+    costs = index.path / fmt.COSTS
     return Trace(
-        drafters=layout.drafters,
-        draft_lengths=np.asarray(layout.draft_lengths, np.int64),
+        drafters=index.drafters,
+        draft_lengths=np.asarray(index.draft_lengths, np.int64),
         ids=[name for part in shards for name in part.ids],
         domains=[name for part in shards for name in part.domains],
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
@@ -177,9 +177,9 @@ def _assemble(layout: Layout, shards: Sequence[Shard]) -> Trace:
         tokens=joined["tokens"],
         prompt_tokens=joined.get("prompt_tokens"),
         column_text=joined["column_text"],
-        manifest=layout.manifest | {"unaligned": sorted(layout.unaligned)},
+        manifest=index.manifest | {"unaligned": sorted(index.unaligned)},
         costs=CostModel.load(costs) if costs.exists() else None,
-        path=layout.path,
+        path=index.path,
         **{name: joined.get(name) for name in ROW_FIELDS},  # type: ignore[arg-type]
     )
 

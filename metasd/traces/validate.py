@@ -14,7 +14,7 @@ from metasd.core.records import NO_END, Ints, StopReason, settle
 from metasd.core.costs import CostModel
 from metasd.core.errors import TraceError
 from metasd.traces import format as fmt
-from metasd.traces.reader import Layout, Shard, load_shard, open_trace, read_layout
+from metasd.traces.reader import TraceIndex, Shard, load_shard, open_trace, read_index
 from metasd.traces.trace import Trace
 
 _ROWS = 1 << 16  # rows checked at a time, to bound the scratch memory
@@ -29,25 +29,25 @@ def validate(path: str | Path) -> list[str]:
     the text; that ``settle`` makes the recorded lengths out of themselves; accepted against the recorded draft
     tokens; accept and overlap within [0, 1]; costs. Raises TraceError at the first that fails, naming the file.
     """
-    layout = read_layout(Path(path))
-    if not layout.entries:
+    index = read_index(Path(path))
+    if not index.entries:
         raise TraceError(f"{path}: no prompt has been committed yet; resume the recording")
-    _check_journal(layout)
+    _check_journal(index)
     stops: Counter[str] = Counter()
     prompts = rows = 0
-    for entry in layout.entries:
-        loaded = load_shard(layout, entry, verify=True)
+    for entry in index.entries:
+        loaded = load_shard(index, entry, verify=True)
         _check_library(loaded)
-        stops.update(_check_shard(loaded, layout))
+        stops.update(_check_shard(loaded, index))
         prompts, rows = prompts + len(loaded.ids), rows + int(entry["rows"])
     trace = open_trace(path, include_unaligned=True)
-    state = "complete" if layout.complete else "incomplete: a recording that can be resumed"
-    D, named = len(layout.drafters), ", ".join(f"{n} {name}" for name, n in sorted(stops.items()) if n)
+    state = "complete" if index.complete else "incomplete: a recording that can be resumed"
+    D, named = len(index.drafters), ", ".join(f"{n} {name}" for name, n in sorted(stops.items()) if n)
     facts = [
         f"schema {fmt.SCHEMA}, {state}",
-        f"{len(layout.entries)} shards, {layout.size} bytes, every sha256 as committed",
+        f"{len(index.entries)} shards, {index.size} bytes, every sha256 as committed",
         f"{prompts} prompts, {rows} positions, {D} drafters, every text as hashed",
-        f"{len(layout.unaligned)} unaligned prompts, all others recorded on the text beside them",
+        f"{len(index.unaligned)} unaligned prompts, all others recorded on the text beside them",
         f"accepted <= proposed <= draft length at all {rows * D} starts",
     ]
     if not trace.sampled:  # a sampled draft's end is drawn by the replay
@@ -55,22 +55,22 @@ def validate(path: str | Path) -> list[str]:
     bounded = [name for name in ("accept", "overlap", "confidence") if getattr(trace, name) is not None]
     if bounded:
         facts.append(f"{', '.join(bounded)} within [0, 1]")
-    costs = layout.path / fmt.COSTS
+    costs = index.path / fmt.COSTS
     if costs.exists():
         model = CostModel.load(costs)
         facts.append(f"costs of {len(model.drafters)} drafters")
     return facts
 
 
-def _check_journal(layout: Layout) -> None:
+def _check_journal(index: TraceIndex) -> None:
     """Manifest and journal must name the same shards."""
-    journal, _ = fmt.read_journal(layout.path)
-    told = [(e["shard"], e["sha256"], e["rows"]) for e in layout.entries]
+    journal, _ = fmt.read_journal(index.path)
+    told = [(e["shard"], e["sha256"], e["rows"]) for e in index.entries]
     if told != [(e["shard"], e["sha256"], e["rows"]) for e in journal]:
-        raise TraceError(f"{layout.path / fmt.JOURNAL}: names other shards than the manifest; restore it")
+        raise TraceError(f"{index.path / fmt.JOURNAL}: names other shards than the manifest; restore it")
     names = [name for e in journal for name in e["prompts"]]
     if len(set(names)) != len(names):
-        raise TraceError(f"{layout.path / fmt.JOURNAL}: names a prompt twice; record again")
+        raise TraceError(f"{index.path / fmt.JOURNAL}: names a prompt twice; record again")
 
 
 def _check_library(loaded: Shard) -> None:
@@ -84,9 +84,9 @@ def _check_library(loaded: Shard) -> None:
         raise TraceError(f"{loaded.file}: safetensors reads other arrays in it; restore it or record again")
 
 
-def _check_shard(loaded: Shard, layout: Layout) -> Counter[str]:
+def _check_shard(loaded: Shard, index: TraceIndex) -> Counter[str]:
     """The laws that a shard's rows must obey; counts the stop reasons."""
-    columns, limits = loaded.tensors, np.asarray(layout.draft_lengths)
+    columns, limits = loaded.tensors, np.asarray(index.draft_lengths)
     lengths = columns["lengths"]
     left = np.repeat(np.cumsum(lengths), lengths) - np.arange(lengths.sum())
     ended = np.repeat(columns["ended"] != 0, lengths)
@@ -98,8 +98,8 @@ def _check_shard(loaded: Shard, layout: Layout) -> Counter[str]:
         _require(loaded, "accepted <= proposed", accepted <= proposed, low)
         _require(loaded, "accepted within the text", accepted <= left[at, None], low)
         _check_bounds(loaded, at, proposed, left[at])
-        _check_chains(loaded, layout, at, accepted)
-        for d, limit in enumerate(layout.draft_lengths):
+        _check_chains(loaded, index, at, accepted)
+        for d, limit in enumerate(index.draft_lengths):
             stops.update(_settled(loaded, proposed[:, d], accepted[:, d], limit, left[at], ended[at], low))
     return stops
 
@@ -123,12 +123,12 @@ def _check_bounds(loaded: Shard, at: slice, proposed: Ints, left: Ints) -> None:
             _require(loaded, f"{name} finite or NaN", ~np.isinf(loaded.tensors[name][at]), at.start)
 
 
-def _check_chains(loaded: Shard, layout: Layout, at: slice, accepted: Ints) -> None:
+def _check_chains(loaded: Shard, index: TraceIndex, at: slice, accepted: Ints) -> None:
     """A fixed draft's accepted length is its agreement with the text, where its tokens are recorded."""
     chains = loaded.tensors.get("draft_tokens")
     if chains is None:
         return
-    fixed = [d.deterministic or "accept" not in loaded.tensors for d in layout.drafters]
+    fixed = [d.deterministic or "accept" not in loaded.tensors for d in index.drafters]
     tokens, proposed = loaded.tensors["tokens"], loaded.tensors["proposed"][at]
     lengths = loaded.tensors["lengths"]
     ends = np.repeat(np.cumsum(lengths), lengths)[at]
@@ -139,7 +139,7 @@ def _check_chains(loaded: Shard, layout: Layout, at: slice, accepted: Ints) -> N
         follows = tokens[np.minimum(rows + depth, len(tokens) - 1)]
         alive &= (chains[at, :, depth] == follows[:, None]) & (depth < proposed) & (rows + depth < ends)[:, None]
         agreed += alive
-    aligned = np.array([name not in layout.unaligned for name in loaded.ids])
+    aligned = np.array([name not in index.unaligned for name in loaded.ids])
     known = np.repeat(aligned, lengths)[at, None] & np.array(fixed)
     _require(loaded, "accepted is the agreement of draft and text", (agreed == accepted) | ~known, at.start)
 
@@ -181,7 +181,7 @@ def describe(path: str | Path) -> dict[str, Any]:
     Per drafter: ``coverage``, the share of starts with a proposal, and ``accepted``, the mean accepted length of those
     (expected, for a sampled trace). Unaligned prompts are counted but not averaged. Raises TraceError as the reader.
     """
-    layout = read_layout(Path(path))
+    index = read_index(Path(path))
     trace = open_trace(path)
     domains: dict[str, dict[str, int]] = {}
     for domain, length in zip(trace.domains, trace.lengths, strict=True):
@@ -191,15 +191,15 @@ def describe(path: str | Path) -> dict[str, Any]:
     return {
         "path": str(path),
         "schema": fmt.SCHEMA,
-        "complete": layout.complete,
+        "complete": index.complete,
         "exact": trace.exact,
-        "config": layout.manifest["config"],
-        "versions": layout.manifest.get("versions"),
-        "shards": len(layout.entries),
-        "bytes": layout.size,
+        "config": index.manifest["config"],
+        "versions": index.manifest.get("versions"),
+        "shards": len(index.entries),
+        "bytes": index.size,
         "prompts": len(trace),
         "rows": len(trace.tokens),
-        "unaligned": len(layout.unaligned),
+        "unaligned": len(index.unaligned),
         "fields": [name for name in fmt.OPTIONAL if getattr(trace, name) is not None],
         "costs": trace.costs is not None,
         "arms": trace.pool().names,

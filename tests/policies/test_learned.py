@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from metasd.core.errors import UsageError
-from metasd.core.observation import Observer
+from metasd.core.observation import ContextEncoder
 from metasd.policies import make
 
 OBSERVE = "position+available+last+history+signals"
@@ -35,7 +35,7 @@ class Shapes(gym.Env):
 def spec(request, bench, tmp_path):
     sb3 = pytest.importorskip("stable_baselines3", reason="stable-baselines3 is not installed")
     pool = bench.pool()
-    env = Shapes(Observer(pool, 1, OBSERVE.split("+")).width, len(pool))
+    env = Shapes(ContextEncoder(pool, 1, OBSERVE.split("+")).width, len(pool))
     path = tmp_path / "model.zip"
     getattr(sb3, request.param.upper())("MlpPolicy", env, seed=3, device="cpu").save(path)
     return f"sb3:path={path},algorithm={request.param},observe={OBSERVE}"
@@ -83,7 +83,7 @@ def test_a_model_of_another_pool_is_refused(bench, spec):
 def test_it_plays_what_the_model_rates_highest(bench, spec):
     pool, keys = bench.pool(), bench.keys(5)
     policy, world = bench.bound(make(spec), pool, keys), bench.World(pool, AGREE, keys, shows=SHOWS)
-    own = Observer(pool, 5, OBSERVE.split("+"))
+    own = ContextEncoder(pool, 5, OBSERVE.split("+"))
     for _ in range(40):
         context = world.context()
         arms = policy.select(context)

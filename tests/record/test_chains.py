@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from metasd.drafters.lookup import LookupDrafter
-from metasd.record.chains import Comparison
+from metasd.record.chains import Chains
 from metasd.record.columns import Branches, invert, rejected, walk
 from metasd.record.reader import PackedReader, StepReader
-from metasd.record.trie import Text
+from metasd.record.trie import RecordedText
 from metasd.runtime.sampling import Sampling
 
 LENGTH = 4
@@ -43,8 +43,8 @@ def compare(models, prompt, answer, sampling, reader, elements=1 << 20, limit=25
     target, drafters = models
     readers = {d: (reader(m), LENGTH + (d == 2)) for d, m in drafters.items()}
     lookup = walk(LookupDrafter(draft_length=LENGTH), prompt, answer, LENGTH)
-    comparison = Comparison(reader(target), readers, sampling, target.config.vocab_size, elements)
-    facts, columns = comparison.run(Text(prompt, answer, limit, key=5), {0: lookup})
+    comparison = Chains(reader(target), readers, sampling, target.config.vocab_size, elements)
+    facts, columns = comparison.run(RecordedText(prompt, answer, limit, key=5), {0: lookup})
     return facts, {0: lookup, **columns}
 
 

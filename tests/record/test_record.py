@@ -11,6 +11,7 @@ import torch
 from metasd.core.errors import UsageError
 from metasd.record import run as module
 from metasd.record.reader import PackedReader
+from metasd.runtime.sampling import Sampling
 from metasd.traces import open_trace
 
 ARRAYS = (
@@ -108,7 +109,7 @@ def test_drafts_are_what_each_drafter_drafts_live(world, tmp_path):
 @pytest.mark.parametrize("how", [{"temperature": 0.9, "top_p": 0.95}, {"temperature": 1.2, "top_k": 6}])
 def test_sampled_texts_carry_acceptance_probabilities(world, tmp_path, how):
     here = world(**how)
-    summary = here.record(tmp_path / "t", seed=4, **how)
+    summary = here.record(tmp_path / "t", seed=4, sampling=Sampling(**how))
     trace = open_trace(tmp_path / "t")
     assert trace.sampled
     assert summary["mismatches"] == 0
@@ -124,7 +125,7 @@ def test_sampled_texts_carry_acceptance_probabilities(world, tmp_path, how):
         np.testing.assert_array_equal(rows[1:, 0, :3], rows[:-1, 0, 1:])
         assert not rows[-1, :, 1:].any()
     assert not ratios[:, 1, 3:].any()
-    other = here.record(tmp_path / "u", seed=5, **how)
+    other = here.record(tmp_path / "u", seed=5, sampling=Sampling(**how))
     assert other["tokens"] == summary["tokens"]
     assert open_trace(tmp_path / "u").tokens.tolist() != trace.tokens.tolist()
 

@@ -30,8 +30,8 @@ def run(
     """Decode with random arms; per text, (frontier, what was revealed) after every round, and all catch-up."""
     made, pool = drafters_for(target, model, temperature)
     session = LiveSession(
-        target, made, pool, PROMPTS, max_new_tokens=BUDGET, temperature=temperature, feedback="full", scope=scope,
-        censored=censored,
+        target, made, pool, PROMPTS, max_new_tokens=BUDGET, sampling=Sampling(temperature), feedback="full",
+        scope=scope, censored=censored,
     )  # fmt: skip
     rng = np.random.default_rng(2)
     seen: list[list[tuple[int, Revealed]]] = [[] for _ in PROMPTS]
@@ -130,7 +130,7 @@ def test_scope_all_charges_every_token_read(ending: Target, tiny_drafter: Any) -
     again = LiveSession(ending, made, pool, PROMPTS[:1], max_new_tokens=BUDGET, feedback="full", scope="all")
     total, drafted_into = 0, 0
     while not again.done:
-        rounds = again.play(np.array([5]))  # plain: nothing is read but for the observer
+        rounds = again.play(np.array([5]))  # plain: nothing is read but for the revealer
         total += int(rounds.catch_up[0])
         assert rounds.catch_up_seconds is not None
         assert rounds.catch_up_seconds[0] > 0

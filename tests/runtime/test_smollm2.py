@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 
 from metasd.core.prompts import bundled, load_prompts
 from metasd.runtime import contenders as live
-from metasd.runtime.conversation import Text, encode_all
+from metasd.runtime.conversation import EncodedPrompt, encode_all
 from metasd.runtime.load import Target, load_target
 from metasd.runtime.registry import SMOLLM2_POOL, build_drafters
 
@@ -30,7 +30,7 @@ def target() -> Target:
 
 
 @pytest.fixture(scope="module")
-def texts(target: Target) -> list[Text]:
+def texts(target: Target) -> list[EncodedPrompt]:
     made = encode_all(target, load_prompts(bundled("demo")), raw=False, max_new_tokens=BUDGET)
     assert len(made) == 24
     assert len({domain for _, domain, _ in made}) == 6
@@ -38,7 +38,7 @@ def texts(target: Target) -> list[Text]:
 
 
 @pytest.fixture(scope="module")
-def answers(target: Target, texts: list[Text]) -> list[list[int]]:
+def answers(target: Target, texts: list[EncodedPrompt]) -> list[list[int]]:
     """What ``model.generate`` says."""
     found = []
     for _, _, tokens in texts:
@@ -49,7 +49,7 @@ def answers(target: Target, texts: list[Text]) -> list[list[int]]:
 
 
 def test_the_output_is_the_targets_for_every_drafter_and_when_switching_at_every_round(
-    target: Target, texts: list[Text], answers: list[list[int]]
+    target: Target, texts: list[EncodedPrompt], answers: list[list[int]]
 ) -> None:
     entrants = live.contenders(["random"], partial(build_drafters, DRAFTERS, target), baseline=True, prior=None)
     live.run(target, entrants, texts, live.Decoding(max_new_tokens=BUDGET))

@@ -202,8 +202,8 @@ def test_text_that_is_not_the_hashed_one(tmp_path: Path) -> None:
     """A shard rewritten with another text under the old hashes."""
     trace = synthetic("iid", prompts=3, length=5, arms=1, draft_length=2)
     path = save_trace(trace, tmp_path / "t")
-    entry = reader.read_layout(path).entries[0]
-    loaded = reader.load_shard(reader.read_layout(path), entry, verify=True)
+    entry = reader.read_index(path).entries[0]
+    loaded = reader.load_shard(reader.read_index(path), entry, verify=True)
     tensors = {name: np.array(column) for name, column in loaded.tensors.items()}
     tensors["tokens"][6] += 1
     from metasd.traces import shard

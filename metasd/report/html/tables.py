@@ -12,7 +12,7 @@ _SIGNIFICANT = 0.05
 
 
 def leaderboard(rows: Sequence[Row], comparators: Sequence[Row], reference: str) -> str:
-    """Sortable table of ``rows`` (one a policy), with yardsticks in its foot."""
+    """Sortable table of ``rows`` (one a policy), with comparators in its foot."""
     timed = any(r.get("seconds") is not None for r in rows)
     shared = any(r.get("oracle_rounds") is not None for r in rows)
     low = min((_ends(r)[0] for r in [*rows, *comparators] if r.get("fraction_of_optimum") is not None), default=0.0)
@@ -23,7 +23,7 @@ def leaderboard(rows: Sequence[Row], comparators: Sequence[Row], reference: str)
     heads += [_head("tokens per second", "descending"), _head("time regret, s", "ascending")] if timed else []
     heads += [_head("switches", "ascending")]
     body = "".join(f"<tr>{_policy(r)}{''.join(_cells(r, timed, shared, low))}</tr>" for r in rows)
-    foot = "".join(_yardstick(c, len(heads), low) for c in comparators)
+    foot = "".join(_comparator(c, len(heads), low) for c in comparators)
     return (
         f'<div class="scroll" tabindex="0"><table class="board"><thead><tr>{"".join(heads)}</tr></thead>'
         f"<tbody>{body}</tbody><tfoot>{foot}</tfoot></table></div>"
@@ -66,7 +66,7 @@ def _difference(paired: Mapping[str, Any]) -> str:
     return f'<td data-value="{raw}">{mark}<span class="n">{number(value, "+.2f")}</span>{small}</td>'
 
 
-def _yardstick(row: Row, columns: int, low: float) -> str:
+def _comparator(row: Row, columns: int, low: float) -> str:
     name = text(row["comparator"]) + (f"<small>{text(row['arm'])}</small>" if row["arm"] else "")
     ends = row["intervals"]
     share = cell(

@@ -7,7 +7,6 @@ what had to be re-read is measured, not assumed.
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +18,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from metasd.core.errors import UsageError
+from metasd.runtime.engine.forward import Forward
 
 Tokens = Sequence[int] | NDArray[Any]
 
@@ -42,7 +42,7 @@ class CachedModel:
         self._cache = croppable_cache(model)
         self._text = np.zeros(1024, np.int64)  # the cached tokens, [0, _length) valid
         self._length = 0
-        self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self._forward = Forward(model)
 
     @property
     def length(self) -> int:
@@ -83,17 +83,15 @@ class CachedModel:
             self.label(given[keep:])
         return len(given) - keep
 
-    @torch.inference_mode()
     def feed(self, ids: torch.Tensor, rows: int) -> torch.Tensor:
         """Append ``ids`` [w], which may never have left the device, and return logits [rows, V].
 
         The caller must ``label`` them with their values before the next ``shared``, ``forward`` or ``read``.
         """
         start = time.perf_counter()
-        only: dict[str, int] = {"logits_to_keep": rows} if self._keeps_logits else {}
-        out = self.model(input_ids=ids[None], past_key_values=self._cache, use_cache=True, return_dict=True, **only)
+        logits = self._forward(ids[None], self._cache, rows)[0]
         self.seconds += time.perf_counter() - start
-        return out.logits[0, -rows:]
+        return logits
 
     def label(self, tokens: Tokens) -> None:
         """Say which tokens the last unlabelled ``feed`` calls appended."""

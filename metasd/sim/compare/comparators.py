@@ -1,6 +1,6 @@
 """The comparators of a comparison: fixed arms, the best ones in hindsight, and the clairvoyant optimum.
 
-"Best in hindsight" is chosen on the very prompts it is scored on, so these are upper yardsticks, not policies.
+"Best in hindsight" is chosen on the very prompts it is scored on, so these are upper comparators, not policies.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BY_PROMPT = "best fixed arm of each prompt"
 OPTIMUM = "clairvoyant optimum"
 
 
-def yardstick_rows(outcome: TraceOutcome) -> list[dict[str, Any]]:
+def comparator_rows(outcome: TraceOutcome) -> list[dict[str, Any]]:
     """One row a comparator over all prompts of a trace: rounds, tokens per round and fraction of the optimum."""
     clusters = Clusters(np.zeros(len(outcome.trace)))
     return [_row(outcome, clusters, *one) for one in comparators(outcome)]

@@ -1,6 +1,6 @@
 """One policy on one trace under a block of seeds: the unit of parallel work, and the file that makes it resumable.
 
-Knows how to play a cell and how to keep it; what the numbers mean together is ``metasd.sim.compare.leaderboard``'s business.
+Knows how to play a job and how to keep its outcome; what the numbers mean together is ``metasd.sim.compare.leaderboard``'s business.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SHOWN_PROMPTS = 8  # at most, the first of each domain
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a worker needs to play one cell.
+    """What a worker needs to play one job.
 
     trace: a trace's folder, or the trace itself where it lives in memory only.
     """
@@ -68,12 +68,12 @@ class Job:
         }
 
     def file(self, folder: Path) -> Path:
-        """Where the finished cell is kept."""
+        """Where the finished outcome is kept."""
         return folder / f"{_digest(self.config())}.npz"
 
 
 @dataclass(slots=True)
-class Cell:
+class JobOutcome:
     """The outcome of a job, by episode (a prompt under a seed) where not said otherwise.
 
     counts, times, arms: the ledger's arrays.
@@ -94,7 +94,7 @@ class Cell:
     shown: Ints
 
     def save(self, path: Path) -> None:
-        """Write the cell at once or not at all: a reader never sees half a file."""
+        """Write the outcome at once or not at all: a reader never sees half a file."""
         path.parent.mkdir(parents=True, exist_ok=True)
         head = json.dumps({"config": self.config, "settings": self.settings, "timed": self.timed})
         arrays = {f"counts.{k}": v for k, v in self.counts.items()} | {f"times.{k}": v for k, v in self.times.items()}
@@ -111,8 +111,8 @@ class Cell:
             raise
 
     @classmethod
-    def load(cls, path: Path) -> Cell:
-        """Read a cell. Raises UsageError for a file that is not one."""
+    def load(cls, path: Path) -> JobOutcome:
+        """Read an outcome. Raises UsageError for a file that is not one."""
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
                 arrays = {name: data[name] for name in data.files}
@@ -139,7 +139,7 @@ class _Recorder:
         return np.concatenate(self.parts).astype(np.int64) if self.parts else np.zeros((0, 5), np.int64)
 
 
-def play(job: Job) -> Cell:
+def play(job: Job) -> JobOutcome:
     """Replay the job's policy. Raises UsageError as ``replay`` does."""
     trace = job.trace if isinstance(job.trace, Trace) else _open(job.trace, job.include_unaligned, job.fingerprint)
     recorder = _Recorder()
@@ -154,10 +154,10 @@ def play(job: Job) -> Cell:
         costs=None if job.costs is None else CostModel.from_json(dict(job.costs)),
         on_rounds=recorder,
     )
-    return _cell(job, trace, outcome, recorder.all())
+    return _outcome_of(job, trace, outcome, recorder.all())
 
 
-def _cell(job: Job, trace: Trace, outcome: Replay, rounds: Ints) -> Cell:
+def _outcome_of(job: Job, trace: Trace, outcome: Replay, rounds: Ints) -> JobOutcome:
     ledger = outcome.ledger
     prompt, seed = outcome.prompt[rounds[:, 0]], outcome.seed[rounds[:, 0]]
     X = POINTS
@@ -168,7 +168,7 @@ def _cell(job: Job, trace: Trace, outcome: Replay, rounds: Ints) -> Cell:
     first = (seed == job.first_seed) & np.isin(prompt, shown_prompts(trace)) & (rounds[:, 1] < SHOWN_TOKENS)
     shown = np.concatenate([prompt[first, None], rounds[first, 1:]], axis=1)
     order = np.lexsort((shown[:, 1], shown[:, 0]))
-    return Cell(
+    return JobOutcome(
         config=job.config(),
         settings=outcome.settings,
         timed=ledger.timed,
@@ -193,16 +193,16 @@ def shown_prompts(trace: Trace) -> Ints:
     return np.array(sorted(first.values())[:SHOWN_PROMPTS], np.int64)
 
 
-def merge(cells: Sequence[Cell], pool: Pool) -> tuple[Ledger, Ints]:
+def merge(outcomes: Sequence[JobOutcome], pool: Pool) -> tuple[Ledger, Ints]:
     """The ledger of several seed blocks of one policy as one, and the prompt of each of its episodes."""
     ledger = Ledger.restore(
         pool,
-        counts={k: np.concatenate([c.counts[k] for c in cells]) for k in cells[0].counts},
-        times={k: np.concatenate([c.times[k] for c in cells]) for k in cells[0].times},
-        arms=np.concatenate([c.arms for c in cells]),
-        timed=all(c.timed for c in cells),
+        counts={k: np.concatenate([c.counts[k] for c in outcomes]) for k in outcomes[0].counts},
+        times={k: np.concatenate([c.times[k] for c in outcomes]) for k in outcomes[0].times},
+        arms=np.concatenate([c.arms for c in outcomes]),
+        timed=all(c.timed for c in outcomes),
     )
-    return ledger, np.concatenate([c.prompt for c in cells])
+    return ledger, np.concatenate([c.prompt for c in outcomes])
 
 
 @lru_cache(maxsize=8)

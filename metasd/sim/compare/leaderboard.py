@@ -1,4 +1,4 @@
-"""From a comparison to the document people and programs read: rows with intervals, yardsticks, curves.
+"""From a comparison to the document people and programs read: rows with intervals, comparators, curves.
 
 Every rate comes from ``Ledger.totals`` and ``metasd.core.results.row``; this module adds intervals and paired differences
 (``metasd.sim.compare.bootstrap``). A row that covers several traces sums over all their prompts.
@@ -22,7 +22,7 @@ from metasd.sim.compare import curves as figures
 from metasd.sim.compare.job import SHOWN_PROMPTS
 from metasd.sim.compare.outcome import Comparison, Played, TraceOutcome
 from metasd.sim.compare.bootstrap import Clusters, Estimate, Values, holm, mean_of_ratios, ratio, ratio_difference, total
-from metasd.sim.compare.comparators import yardstick_rows
+from metasd.sim.compare.comparators import comparator_rows
 
 # interval name -> (columns, statistic)
 _INTERVALS = {
@@ -58,7 +58,7 @@ def document(comparison: Comparison, *, reference: str | None = None) -> dict[st
     """The JSON document of a comparison.
 
     reference: label of the policy that differences are taken to; by default the best fixed arm of each trace
-        (chosen in hindsight over all its prompts, so it is a hard yardstick). Raises UsageError if it did not play.
+        (chosen in hindsight over all its prompts, so it is a hard comparator). Raises UsageError if it did not play.
     """
     labels = list(dict.fromkeys(p.entry.label for o in comparison.traces for p in o.policies))
     if reference is not None and reference not in labels:
@@ -70,7 +70,7 @@ def document(comparison: Comparison, *, reference: str | None = None) -> dict[st
         comparison.config | {"reference": reference or BEST_FIXED, "confidence": 0.95},
         rows,
         traces=[figures.facts(o) for o in comparison.traces],
-        comparators=[r for o in comparison.traces for r in yardstick_rows(o)],
+        comparators=[r for o in comparison.traces for r in comparator_rows(o)],
         skipped=comparison.skipped,
         curves=[c for o in comparison.traces for c in figures.curves(o)],
         shares=[s for o in comparison.traces for s in figures.shares(o)],

@@ -1,4 +1,4 @@
-"""What a comparison holds: every policy's outcome on every trace, with the yardsticks beside it."""
+"""What a comparison holds: every policy's outcome on every trace, with the comparators beside it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from metasd.traces import Trace
 class Entry:
     """A policy as it takes part.
 
-    warm: it starts from the prior. yardstick: it is an arm played throughout, not a contestant.
+    warm: it starts from the prior. comparator: it is an arm played throughout, not a contestant.
     """
 
     spec: str
     warm: bool = False
-    yardstick: bool = False
+    comparator: bool = False
 
     @property
     def label(self) -> str:
@@ -34,7 +34,7 @@ class Entry:
 class Played:
     """One policy on one trace under all seeds.
 
-    prompt: [E] prompt of each episode. starts [P, X], arm_starts [K, X]: means over seeds, see ``Cell``.
+    prompt: [E] prompt of each episode. starts [P, X], arm_starts [K, X]: means over seeds, see ``JobOutcome``.
     """
 
     entry: Entry
@@ -62,7 +62,7 @@ class Played:
 
 @dataclass(slots=True)
 class TraceOutcome:
-    """All policies on one trace, with the yardsticks they are held against.
+    """All policies on one trace, with the comparators they are held against.
 
     optimum: [P] rounds of the clairvoyant optimum. fixed_rounds: [P, K] rounds of every arm played throughout.
     optimum_seconds: [P] the same in seconds, a lower bound unless ``optimum_seconds_exact``; None without a clock.

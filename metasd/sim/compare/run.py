@@ -1,6 +1,6 @@
 """Many policies on many traces under many seeds, in parallel, resumable: what ``metasd compare`` runs.
 
-Plays the cells and gathers them; ``metasd.sim.compare.leaderboard`` turns the outcome into numbers with intervals.
+Plays the jobs and gathers their outcomes; ``metasd.sim.compare.leaderboard`` makes numbers with intervals of them.
 All policies meet the same prompts, and above temperature 0 the same acceptance noise (it is keyed by seed, prompt and
 position, not by policy): common random numbers, so differences are paired.
 """
@@ -17,10 +17,10 @@ from metasd.core.costs import CostModel
 from metasd.core.errors import UsageError
 from metasd.policies import POLICIES, Policy, make
 from metasd.core.pool import Pool
-from metasd.sim.compare.job import Cell, Job, fingerprint, merge
+from metasd.sim.compare.job import JobOutcome, Job, fingerprint, merge
 from metasd.sim.compare.outcome import Comparison, Entry, Played, TraceOutcome
 from metasd.sim.oracle.seconds import clairvoyant_seconds
-from metasd.sim.replay.run import yardsticks
+from metasd.sim.replay.run import comparators
 from metasd.sim.compare.workers import Progress, run
 from metasd.traces import Trace, open_trace
 
@@ -61,7 +61,7 @@ def compare(
         prior: policies that take one play twice, with and without it.
         workers: processes; by default one a core. With 1 nothing is started. Workers import the caller's main module,
             so a script must call this under ``if __name__ == "__main__"``.
-        resume_dir: finished cells are kept here and found again. In-memory traces work too.
+        resume_dir: outcomes of finished jobs are kept here and found again. In-memory traces work too.
 
     Raises UsageError for an unknown policy or setting, or a prior that no policy takes; TraceError for a bad trace.
     """
@@ -76,12 +76,12 @@ def compare(
     jobs: list[Job] = []
     parts: list[tuple[TraceOutcome, Entry, range]] = []
     for outcome, source in zip(outcomes, traces, strict=True):
-        for entry in [*_yardsticks(outcome.pool), *entries]:
+        for entry in [*_fixed_arms(outcome.pool), *entries]:
             before = len(jobs)
             jobs.extend(_jobs(outcome, source, entry, seeds, prior, shared))
             parts.append((outcome, entry, range(before, len(jobs))))
-    cells, failures = run(jobs, workers, resume_dir, progress, lenient=not policies)
-    skipped = [reason for part in parts for reason in _gather(*part, cells, failures)]
+    played, failures = run(jobs, workers, resume_dir, progress, lenient=not policies)
+    skipped = [reason for part in parts for reason in _gather(*part, played, failures)]
     config = {
         "traces": [o.name for o in outcomes],
         "policies": [e.label for e in entries],
@@ -94,15 +94,15 @@ def compare(
 
 
 def _gather(
-    outcome: TraceOutcome, entry: Entry, rows: range, cells: Mapping[int, Cell], failures: Mapping[int, str]
+    outcome: TraceOutcome, entry: Entry, rows: range, outcomes: Mapping[int, JobOutcome], failures: Mapping[int, str]
 ) -> Iterator[dict[str, str]]:
-    """Put the entry's cells into ``outcome``; yields why not if one failed."""
+    """Put the entry's outcomes into ``outcome``; yields why not if one failed."""
     failed = next((failures[i] for i in rows if i in failures), None)
     if failed is not None:
         yield {"trace": outcome.name, "policy": entry.label, "reason": failed}
         return
-    target = outcome.fixed if entry.yardstick else outcome.policies
-    target.append(_played(entry, [cells[i] for i in rows], outcome.pool))
+    target = outcome.fixed if entry.comparator else outcome.policies
+    target.append(_played(entry, [outcomes[i] for i in rows], outcome.pool))
 
 
 def _entries(specs: Sequence[str], prior: Mapping[str, Any] | None) -> list[Entry]:
@@ -128,13 +128,13 @@ def _open(
         name = trace.path.name if trace.path is not None else "in memory"
         same = sum(o.name.partition(" #")[0] == name for o in outcomes)
         label = f"{name} #{same + 1}" if same else name
-        outcomes.append(_yardsticks_of(label, trace, trace.pool(draft_length), seeds, costs))
+        outcomes.append(_opened(label, trace, trace.pool(draft_length), seeds, costs))
     return outcomes
 
 
-def _yardsticks_of(name: str, trace: Trace, pool: Pool, seeds: int, costs: CostModel | None) -> TraceOutcome:
+def _opened(name: str, trace: Trace, pool: Pool, seeds: int, costs: CostModel | None) -> TraceOutcome:
     """A trace without policies yet."""
-    optimum, fixed_rounds = yardsticks(trace, pool, np.arange(seeds))
+    optimum, fixed_rounds = comparators(trace, pool, np.arange(seeds))
     outcome = TraceOutcome(name, fingerprint(trace), trace, pool, optimum, fixed_rounds)
     if costs is not None or trace.costs is not None:
         P, S = len(trace), seeds if trace.sampled else 1
@@ -144,8 +144,8 @@ def _yardsticks_of(name: str, trace: Trace, pool: Pool, seeds: int, costs: CostM
     return outcome
 
 
-def _yardsticks(pool: Pool) -> list[Entry]:
-    return [Entry(f"fixed:arm={arm.name}", yardstick=True) for arm in pool.arms]
+def _fixed_arms(pool: Pool) -> list[Entry]:
+    return [Entry(f"fixed:arm={arm.name}", comparator=True) for arm in pool.arms]
 
 
 def _jobs(
@@ -156,8 +156,8 @@ def _jobs(
     prior: Mapping[str, Any] | None,
     shared: Mapping[str, Any],
 ) -> Iterator[Job]:
-    """The entry's cells: seeds in blocks. An arm played throughout a fixed text comes out the same under every seed."""
-    needed = 1 if entry.yardstick and not outcome.trace.sampled else seeds
+    """The entry's jobs: seeds in blocks. An arm played throughout a fixed text comes out the same under every seed."""
+    needed = 1 if entry.comparator and not outcome.trace.sampled else seeds
     for first in range(0, needed, SEED_BLOCK):
         block = min(SEED_BLOCK, needed - first)
         yield Job(
@@ -171,16 +171,16 @@ def _jobs(
         )
 
 
-def _played(entry: Entry, cells: Sequence[Cell], pool: Pool) -> Played:
-    ledger, prompt = merge(cells, pool)
-    seeds = sum(c.config["seeds"][1] for c in cells)
+def _played(entry: Entry, outcomes: Sequence[JobOutcome], pool: Pool) -> Played:
+    ledger, prompt = merge(outcomes, pool)
+    seeds = sum(c.config["seeds"][1] for c in outcomes)
     return Played(
         entry=entry,
-        settings=cells[0].settings,
+        settings=outcomes[0].settings,
         ledger=ledger,
         prompt=prompt,
         seeds=seeds,
-        starts=sum(c.starts for c in cells) / seeds,
-        arm_starts=sum(c.arm_starts for c in cells) / seeds,
-        shown=cells[0].shown,
+        starts=sum(c.starts for c in outcomes) / seeds,
+        arm_starts=sum(c.arm_starts for c in outcomes) / seeds,
+        shown=outcomes[0].shown,
     )

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from metasd.core.errors import UsageError
-from metasd.sim.compare.job import Cell, Job, play
+from metasd.sim.compare.job import JobOutcome, Job, play
 
 Progress = Callable[[int, str], AbstractContextManager[Callable[..., None]]]
 """``metasd.core.progress.bar``, or anything that fits in its place."""
@@ -19,31 +19,31 @@ Progress = Callable[[int, str], AbstractContextManager[Callable[..., None]]]
 
 def run(
     jobs: Sequence[Job], workers: int | None, folder: Path | None, progress: Progress | None, *, lenient: bool
-) -> tuple[dict[int, Cell], dict[int, str]]:
+) -> tuple[dict[int, JobOutcome], dict[int, str]]:
     """Play ``jobs``, taking finished ones from ``folder`` and keeping new ones there. Cells and failures by job."""
-    cells: dict[int, Cell] = {}
+    outcomes: dict[int, JobOutcome] = {}
     failures: dict[int, str] = {}
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        cells = {i: Cell.load(job.file(folder)) for i, job in enumerate(jobs) if job.file(folder).exists()}
-    missing = [i for i in range(len(jobs)) if i not in cells]
+        outcomes = {i: JobOutcome.load(job.file(folder)) for i, job in enumerate(jobs) if job.file(folder).exists()}
+    missing = [i for i in range(len(jobs)) if i not in outcomes]
     with (progress or _silent)(len(missing), "compare") as advance:
         for i, result in _play_all({i: jobs[i] for i in missing}, workers):
             advance()
             try:
-                cells[i] = result()
+                outcomes[i] = result()
             except UsageError as error:
                 if not lenient:
                     raise
                 failures[i] = str(error)
                 continue
             if folder is not None:
-                cells[i].save(jobs[i].file(folder))
-    return cells, failures
+                outcomes[i].save(jobs[i].file(folder))
+    return outcomes, failures
 
 
-def _play_all(jobs: Mapping[int, Job], workers: int | None) -> Iterator[tuple[int, Callable[[], Cell]]]:
-    """Finished jobs as they come, each with a call that returns its cell or raises what it raised."""
+def _play_all(jobs: Mapping[int, Job], workers: int | None) -> Iterator[tuple[int, Callable[[], JobOutcome]]]:
+    """Finished jobs as they come, each with a call that returns its job or raises what it raised."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     count = min(workers or available, len(jobs))
     if count <= 1:
@@ -53,7 +53,7 @@ def _play_all(jobs: Mapping[int, Job], workers: int | None) -> Iterator[tuple[in
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     with ProcessPoolExecutor(count, mp_context=context) as executor:
-        futures: dict[Future[Cell], int] = {executor.submit(play, job): i for i, job in jobs.items()}
+        futures: dict[Future[JobOutcome], int] = {executor.submit(play, job): i for i, job in jobs.items()}
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result

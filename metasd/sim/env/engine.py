@@ -18,13 +18,13 @@ from metasd.core import noise
 from metasd.core import rewards
 from metasd.core.records import Bools, Context, Floats, Ints, Revealed, Rounds
 from metasd.core.errors import UsageError
-from metasd.core.observation import DEFAULT, Observer
+from metasd.core.observation import DEFAULT, ContextEncoder
 from metasd.sim.replay.clock import Clock
 from metasd.sim.oracle.episodes import Comparators
 from metasd.sim.replay.lanes import Lanes
-from metasd.sim.replay.reveal import Revealer
+from metasd.sim.replay.reveal import TraceRevealer
 from metasd.traces.find import REFERENCE, find_trace
-from metasd.sim.env.text_walk import WALKABLE, Walk
+from metasd.sim.env.text_walk import WALKABLE, TextWalk
 from metasd.traces.trace import Trace
 
 _AT_THE_END = {"signals": np.nan, "lag": 0, "cost": np.nan}
@@ -72,7 +72,7 @@ class Engine:
             raise UsageError("reward tokens_per_second needs a clock, and this trace has none; use reward=tokens")
         full = setup.feedback == "full"
         self.setup = setup
-        self.observer = Observer(self.pool, lanes, setup.observe)
+        self.encoder = ContextEncoder(self.pool, lanes, setup.observe)
         self.lanes = Lanes(
             trace,
             self.pool,
@@ -80,11 +80,11 @@ class Engine:
             budget=setup.max_new_tokens,
             overlap=name == "block_divergence",
             timed=name == "tokens_per_second",
-            catch_up=trace.costs is not None or bool(self.observer.reads & {"lag", "cost"}),
+            catch_up=trace.costs is not None or bool(self.encoder.reads & {"lag", "cost"}),
             catch_all=full and setup.scope == "all",
         )
         self.reward = rewards.REWARDS[name]
-        self.revealer = Revealer(self.lanes, setup.scope, censored=False) if full else None
+        self.revealer = TraceRevealer(self.lanes, setup.scope, censored=False) if full else None
         self.comparators = Comparators(trace, self.pool, setup.max_new_tokens) if setup.comparators else None
         self.texts = choose_texts(trace, setup.prompts, setup.domain)
         self.streams: noise.Keys = np.zeros(lanes, np.uint64)
@@ -93,8 +93,8 @@ class Engine:
         self.seconds = np.zeros(lanes)  # of the episode so far, at the context the costs were measured at
         self.positions = np.zeros(lanes, np.int64)  # sum of the positions of its rounds
         self.last: Rounds | None = None
-        simple = not full and name != "tokens_per_second" and WALKABLE.issuperset(self.observer.groups)
-        self.walk = Walk(self) if lanes == 1 and simple else None
+        simple = not full and name != "tokens_per_second" and WALKABLE.issuperset(self.encoder.groups)
+        self.walk = TextWalk(self) if lanes == 1 and simple else None
 
     # -- episodes -------------------------------------------------------------------------------------------------
 
@@ -112,7 +112,7 @@ class Engine:
         else:
             text = np.broadcast_to(np.asarray(_indices(self.trace, prompts), np.int64), lanes.shape)
         self.lanes.begin(lanes, text, judge=noise.mix(bits ^ _JUDGE) if self.trace.sampled else None)
-        self.observer.begin(lanes)
+        self.encoder.begin(lanes)
         self.begun[lanes] = self.tick
         if self.lanes.clock is not None:
             self.seconds[lanes] = self.positions[lanes] = 0
@@ -125,7 +125,7 @@ class Engine:
         self.tick += 1
         if self.lanes.clock is not None:
             self._add_seconds(self.lanes.clock, rounds)
-        self.observer.update(rounds)
+        self.encoder.update(rounds)
         self.last = rounds
         return rounds
 
@@ -160,13 +160,13 @@ class Engine:
 
     def context(self, lanes: Ints | None = None) -> Context:
         """What the observation is made of, for all lanes or some."""
-        return self.lanes.context(self.observer.reads, lanes)
+        return self.lanes.context(self.encoder.reads, lanes)
 
     def close(self, context: Context, over: Ints) -> None:
         """Rows ``over`` of ``context`` are of texts that are over: nothing more can be chosen there."""
         context.available[over] = False
         for name, value in _AT_THE_END.items():
-            if name in self.observer.reads:
+            if name in self.encoder.reads:
                 getattr(context, name)[over] = value
 
     def mask(self, available: Bools) -> NDArray[np.int8]:
@@ -183,7 +183,7 @@ class Engine:
         self.revealer.after(self.last if playing is None else self.last.take(playing))
         return self.revealer.reveal()
 
-    def step_by_walk(self, walk: Walk, arm: int) -> tuple[float, bool]:
+    def step_by_walk(self, walk: TextWalk, arm: int) -> tuple[float, bool]:
         """One round on the only lane: its reward, and whether the episode is over."""
         reward, over = walk.play(arm)
         if over:

@@ -119,9 +119,9 @@ class MetaSDEnv(gym.Env[NDArray[np.float32], np.int64]):
         self._running = False
         self._seeded = False
         self.arms = tuple(engine.pool.names)
-        self.labels = tuple(engine.observer.labels)
+        self.labels = tuple(engine.encoder.labels)
         self.action_space = action_space(engine.pool)
-        self.observation_space: Space[NDArray[np.float32]] = observation_space(engine.observer)
+        self.observation_space: Space[NDArray[np.float32]] = observation_space(engine.encoder)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -137,7 +137,7 @@ class MetaSDEnv(gym.Env[NDArray[np.float32], np.int64]):
         if engine.walk is not None:
             return engine.walk.observation, {"action_mask": engine.walk.mask}
         context = engine.context()
-        return engine.observer.encode(context).reshape(-1), {"action_mask": engine.mask(context.available)[0]}
+        return engine.encoder.encode(context).reshape(-1), {"action_mask": engine.mask(context.available)[0]}
 
     def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Play one round with arm ``action``."""
@@ -173,7 +173,7 @@ class MetaSDEnv(gym.Env[NDArray[np.float32], np.int64]):
             self._end(engine, info)
             info["action_mask"][:] = 1
             engine.close(context, _LANE)
-        return engine.observer.encode(context).reshape(-1), reward, over, False, info
+        return engine.encoder.encode(context).reshape(-1), reward, over, False, info
 
     def _end(self, engine: Engine, info: dict[str, Any]) -> None:
         """The episode is over: say how it went."""

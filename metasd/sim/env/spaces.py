@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from metasd.core.observation import Observer
+from metasd.core.observation import ContextEncoder
 from metasd.core.pool import Pool
 
 
@@ -17,7 +17,7 @@ def action_space(pool: Pool) -> spaces.Discrete:
     return spaces.Discrete(len(pool))
 
 
-def observation_space(observer: Observer) -> spaces.Space[NDArray[np.float32]]:
-    """A flat float32 box, finite and within [-1, 1]; entry i is ``observer.labels[i]``."""
-    box: Any = spaces.Box(observer.low.astype(np.float32), np.ones(observer.width, np.float32), dtype=np.float32)
+def observation_space(encoder: ContextEncoder) -> spaces.Space[NDArray[np.float32]]:
+    """A flat float32 box, finite and within [-1, 1]; entry i is ``encoder.labels[i]``."""
+    box: Any = spaces.Box(encoder.low.astype(np.float32), np.ones(encoder.width, np.float32), dtype=np.float32)
     return cast(spaces.Space[NDArray[np.float32]], box)

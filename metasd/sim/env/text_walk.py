@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from metasd.core.cache_rule import behind, read_after
 from metasd.core.records import Rounds
 from metasd.sim.replay.lanes import Lanes
 
@@ -22,7 +23,7 @@ WALKABLE = frozenset({"position", "available", "last", "signals"})
 """Groups of the observation that depend on nothing but the position and the previous round."""
 
 
-class Walk:
+class TextWalk:
     """The text on lane 0 of ``engine``. ``begin`` after the engine has begun it, then ``play`` until it is over."""
 
     def __init__(self, engine: Engine) -> None:
@@ -38,8 +39,8 @@ class Walk:
             timed=False,
             catch_up=False,
         )
-        self._last = engine.observer.offset("last")
-        self._scale = float(engine.observer.scale)
+        self._last = engine.encoder.offset("last")
+        self._scale = float(engine.encoder.scale)
         self._drafter = engine.pool.drafter_of.tolist()
         self._model = (engine.lanes.models & engine.lanes.lagging).tolist()
 
@@ -72,11 +73,11 @@ class Walk:
         engine = self._engine
         at = np.arange(length + 1)
         lane = np.zeros(length + 1, np.int64)
-        context = engine.lanes.context(engine.observer.reads, lane, engine.lanes.start[0] + at)
+        context = engine.lanes.context(engine.encoder.reads, lane, engine.lanes.start[0] + at)
         self._mask: NDArray[np.int8] = engine.mask(context.available)
         self._mask[length] = 1
         engine.close(context, at[length:])
-        self._seen = np.ascontiguousarray(engine.observer.encode(context, lane).T)
+        self._seen = np.ascontiguousarray(engine.encoder.encode(context, lane).T)
 
     @property
     def observation(self) -> NDArray[np.float32]:
@@ -110,9 +111,8 @@ class Walk:
         return self._reward[cell], self._finished[cell]
 
     def _catch_up(self, drafter: int, position: int, drafted: int, accepted: int) -> None:
-        """As ``Lanes`` does it, in positions instead of rows."""
         clock = self._engine.lanes.clock
-        behind = position - 1 - self._read[drafter]
-        if behind > 0 and clock is not None:
-            self.seconds += float(clock.catch_up(np.array([drafter]), np.array([behind]))[0])
-        self._read[drafter] = position + min(drafted - 1, accepted)
+        lag = int(behind(position, self._read[drafter]))
+        if lag and clock is not None:
+            self.seconds += float(clock.catch_up(np.array([drafter]), np.array([lag]))[0])
+        self._read[drafter] = int(read_after(position, drafted, accepted))

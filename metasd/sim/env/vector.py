@@ -78,10 +78,10 @@ class MetaSDVectorEnv(VectorEnv[NDArray[np.float32], Ints, NDArray[Any]]):
         self._ready = False
         self._seeded = False
         self.arms = tuple(engine.pool.names)
-        self.labels = tuple(engine.observer.labels)
+        self.labels = tuple(engine.encoder.labels)
         self.single_action_space = action_space(engine.pool)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self.single_observation_space = observation_space(engine.observer)
+        self.single_observation_space = observation_space(engine.encoder)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
 
     def reset(
@@ -103,7 +103,7 @@ class MetaSDVectorEnv(VectorEnv[NDArray[np.float32], Ints, NDArray[Any]]):
         self._over = np.setdiff1d(self._over, lanes)
         self._ready = True
         context = engine.context()
-        return engine.observer.encode(context).T, self._info(engine, context)
+        return engine.encoder.encode(context).T, self._info(engine, context)
 
     def _masked(self, mask: Any) -> Ints:
         if mask is None:
@@ -168,7 +168,7 @@ class MetaSDVectorEnv(VectorEnv[NDArray[np.float32], Ints, NDArray[Any]]):
         self._over = over
         if result is not None:
             self._add(info, result)
-        return engine.observer.encode(context).T, info
+        return engine.encoder.encode(context).T, info
 
     def _same_step(self, engine: Engine, ended: Bools, over: Ints) -> tuple[Any, dict[str, Any]]:
         """Episodes that are over are begun again at once; how they ended goes under ``final_obs``, ``final_info``."""
@@ -180,7 +180,7 @@ class MetaSDVectorEnv(VectorEnv[NDArray[np.float32], Ints, NDArray[Any]]):
             mask[over] = engine.mask(context.available)
             mask[over[ended[over]]] = 1
             engine.close(context, np.flatnonzero(ended[over]))
-            seen = engine.observer.encode(context, over).T
+            seen = engine.encoder.encode(context, over).T
             final["final_obs"] = np.full(self.num_envs, None, object)
             for lane, row in zip(over, seen, strict=True):
                 final["final_obs"][lane] = row.copy()
@@ -190,7 +190,7 @@ class MetaSDVectorEnv(VectorEnv[NDArray[np.float32], Ints, NDArray[Any]]):
             final |= {key: _flags(self.num_envs, over) for key in ("_final_obs", "_final_info")}
             engine.begin(over)
         context = engine.context()
-        return engine.observer.encode(context).T, self._info(engine, context) | final
+        return engine.encoder.encode(context).T, self._info(engine, context) | final
 
     def _info(self, engine: Engine, context: Context) -> dict[str, Any]:
         return {"action_mask": engine.mask(context.available), "_action_mask": np.ones(self.num_envs, bool)}

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from metasd.core.records import NO_END, Bools, Floats, Ints, settle
 from metasd.core.noise import Keys, uniform_at
 from metasd.core.pool import Pool
-from metasd.sim.replay.lanes import NEVER
 from metasd.sim.replay.drafts import Outcomes, budgets, plain
 from metasd.traces.trace import Trace
 
@@ -43,7 +42,7 @@ class Boards:
         self.trace, self.pool = trace, pool
         self.offsets = np.asarray(trace.offsets, np.int64)
         self.limit = self.offsets[:-1] + budgets(trace, budget)
-        self.end = np.where(trace.ended, self.offsets[1:], NEVER)
+        self.end = np.where(trace.ended, self.offsets[1:], NO_END)
         self.outcomes = Outcomes(trace, pool, self.limit - self.end)
         self.lengths = np.minimum(self.limit, self.end) - self.offsets[:-1]
 
@@ -77,7 +76,7 @@ class Boards:
             remaining=wide(self.limit[texts][episode] - row),
             proposed=proposed,
             agreed=agreed,
-            ends_in=wide(np.where(end == NEVER, NO_END, end - row)),
+            ends_in=wide(np.where(end == NO_END, NO_END, end - row)),
             catch_up=np.zeros(shape, np.int64),
         )
         left = lengths[episode] - position

@@ -30,7 +30,7 @@ def ordered(rounds: Sequence[Rounds], prompt_of: Ints | None = None) -> list[Row
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class Fidelity:
     """How two lists of rounds compare, and what the lists exercised."""
 
     rounds: int
@@ -47,16 +47,16 @@ class Comparison:
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {"identical": self.identical}
 
-    def __add__(self, other: Comparison) -> Comparison:
+    def __add__(self, other: Fidelity) -> Fidelity:
         mine, theirs = asdict(self), asdict(other)
-        return Comparison(**{name: mine[name] + theirs[name] for name in mine})
+        return Fidelity(**{name: mine[name] + theirs[name] for name in mine})
 
 
-def compare(live: Sequence[Row], replayed: Sequence[Row]) -> Comparison:
+def compare(live: Sequence[Row], replayed: Sequence[Row]) -> Fidelity:
     """Compare the rounds of a run with those of its replay. Counts of what was seen are of the live side."""
     missing = abs(len(live) - len(replayed))
     pairs = list(pairwise(live))
-    return Comparison(
+    return Fidelity(
         rounds=len(live),
         differing=sum(a != b for a, b in zip(live, replayed, strict=False)) + missing,
         rejections=sum(r[_STOP] == StopReason.REJECTED for r in live),
@@ -76,7 +76,7 @@ def check(
     reset: str | None = None,
     prior: Mapping[str, Any] | None = None,
     budget: int | None = None,
-) -> Comparison:
+) -> Fidelity:
     """Compare the rounds of a live run with the replay of ``trace`` under the same policy.
 
     Args:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from metasd.core.records import Bools, Context, Floats, Ints, Rounds
+from metasd.core.records import NO_END, Bools, Context, Floats, Ints, Rounds
+from metasd.core.cache_rule import behind, read_after
 from metasd.core.costs import CostModel
 from metasd.core.errors import TraceError
 from metasd.core.noise import Keys
@@ -18,9 +19,6 @@ from metasd.core.signals import F
 from metasd.sim.replay.clock import Clock
 from metasd.sim.replay.drafts import Outcomes, budgets, plain, unpack
 from metasd.traces.trace import Trace
-
-NEVER = np.int64(1 << 40)  # an end that is not on this trace
-
 
 class Lanes:
     """B lanes over a trace. All state is [B] arrays of trace rows: ``row`` is where the next draft starts.
@@ -85,7 +83,7 @@ class Lanes:
         self._some_empty = bool(self._empty.any())
         self.budgets = budgets(trace, budget)
         self.limit_of = self.offsets[:-1] + self.budgets
-        self.end_of = np.where(np.asarray(trace.ended), self.offsets[1:], NEVER)
+        self.end_of = np.where(np.asarray(trace.ended), self.offsets[1:], NO_END)
 
     def begin(self, lanes: Ints, text: Ints, episode: Ints | None = None, judge: Keys | None = None) -> None:
         """``lanes`` start ``text``; no drafter has read anything of it. ``judge`` is needed above temperature 0.
@@ -106,7 +104,7 @@ class Lanes:
     def park(self, lanes: Ints) -> None:
         """``lanes`` have nothing to play; they stand at a row that can be read, with no budget."""
         self.row[lanes] = self.limit[lanes] = self.start[lanes]
-        self.edge[lanes] = NEVER
+        self.edge[lanes] = NO_END
 
     def play(self, arms: Ints, lanes: Ints | None = None) -> Rounds:
         """One round with ``arms`` [n] on ``lanes`` (all by default); rows move on behind what was emitted.
@@ -156,9 +154,8 @@ class Lanes:
             first, drafted = row.take(some), rounds.drafted.take(some)
             valid = self.valid.reshape(-1)
             cell = rounds.lane.take(some) * len(self.models) + drafter.take(some)
-            rounds.catch_up[some] = np.maximum(first - 1 - valid.take(cell), 0)
-            # its own last draft token was never fed back to it, so at most drafted - 1 of its tokens are in its cache
-            valid[cell] = first + np.minimum(drafted - 1, rounds.accepted.take(some))
+            rounds.catch_up[some] = behind(first, valid.take(cell))
+            valid[cell] = read_after(first, drafted, rounds.accepted.take(some))
         if self.clock is not None and self.timed:
             rounds.catch_up_seconds = self.clock.catch_up(drafter, rounds.catch_up)
         if self.catch_all:
@@ -167,14 +164,14 @@ class Lanes:
     def _catch_up_all(self, rounds: Rounds, at: slice | Ints, row: Ints, drafter: Ints) -> None:
         """Every model drafter reads up to the last token but one, as live full information needs; it is charged."""
         upto = row + rounds.emitted - 1
-        behind = np.maximum(upto[:, None] - self.valid[at], 0) * self.models
+        lag = behind(upto[:, None] + 1, self.valid[at]) * self.models
         self.valid[at] = np.maximum(self.valid[at], np.where(self.models, upto[:, None], self.valid[at]))
         own = rounds.catch_up
-        rounds.catch_up = own + behind.sum(axis=1)
+        rounds.catch_up = own + lag.sum(axis=1)
         if self.clock is not None:
-            every = np.broadcast_to(np.arange(len(self.models)), behind.shape)
+            every = np.broadcast_to(np.arange(len(self.models)), lag.shape)
             before = self.clock.catch_up(drafter, own)
-            self.caught_up = before + self.clock.catch_up(every, behind).sum(axis=1)
+            self.caught_up = before + self.clock.catch_up(every, lag).sum(axis=1)
             rounds.catch_up_seconds = self.caught_up.copy() if self.timed else None
 
     # -- what a policy may see before a round ---------------------------------------------------------------------
@@ -205,7 +202,7 @@ class Lanes:
         if "signals" in reads:
             made.signals = self.signals_at(row)
         if "lag" in reads or "cost" in reads:
-            lag = np.maximum(row[:, None] - 1 - self.valid[at], 0) * self.models
+            lag = behind(row[:, None], self.valid[at]) * self.models
             made.lag = lag if "lag" in reads else None
             made.cost = self._expected(made.remaining, row + self.shift[at], lag) if "cost" in reads else None
         if "tail" in reads:

@@ -12,9 +12,8 @@ import numpy as np
 
 from metasd.core.records import NO_END, Bools, Floats, Ints, Revealed, Rounds, StopReason, settle
 from metasd.core.errors import UsageError
-from metasd.sim.replay.lanes import NEVER, Lanes
+from metasd.sim.replay.lanes import Lanes
 
-_FAR = np.int64(1 << 40)
 
 
 @dataclass(slots=True)
@@ -29,7 +28,7 @@ class _Pairs:
         return _Pairs(self.at[mask], self.row[mask], self.drafter[mask])
 
 
-class Revealer:
+class TraceRevealer:
     """What the last play revealed of every drafter in ``scope``.
 
     Each play delivers, in the order lane, start, drafter:
@@ -136,10 +135,10 @@ class Revealer:
             arm=zero,
             draft_length=longest,
             position=zero,
-            remaining=zero + _FAR,
+            remaining=zero + NO_END,
             proposed=proposed,
             agreed=outcomes.leading(self._cell(pairs)).astype(np.int64),
-            ends_in=np.where(end == NEVER, NO_END, end - pairs.row),
+            ends_in=np.where(end == NO_END, NO_END, end - pairs.row),
             catch_up=zero,
         )
         return made.accepted, made.emitted, made.stop == StopReason.TEXT_ENDED, proposed

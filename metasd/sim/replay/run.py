@@ -51,7 +51,7 @@ class Replay:
 
     def rows(self) -> list[dict[str, Any]]:
         """Result rows by domain and in total; counts are means over seeds."""
-        optimum, arms = yardsticks(self.trace, self.pool, np.unique(self.seed))
+        optimum, arms = comparators(self.trace, self.pool, np.unique(self.seed))
         fixed = arms.min(axis=1)
 
         def make_row(totals: Any, rows: Ints, domain: str) -> dict[str, Any]:
@@ -69,7 +69,7 @@ class Replay:
         return by_domain(self.ledger, domains, make_row, self.seeds)
 
 
-def yardsticks(trace: Trace, pool: Pool, seeds: Ints) -> tuple[Floats, Floats]:
+def comparators(trace: Trace, pool: Pool, seeds: Ints) -> tuple[Floats, Floats]:
     """[P] rounds of the clairvoyant optimum and [P, K] rounds of each arm played throughout, means over ``seeds``.
 
     Above temperature 0 each seed has the luck that policies meet under it; at 0 one seed says all.

@@ -19,7 +19,7 @@ from metasd.core.errors import UsageError
 from metasd.core.noise import Keys
 from metasd.core.pool import Pool
 from metasd.sim.replay.lanes import Lanes
-from metasd.sim.replay.reveal import Revealer
+from metasd.sim.replay.reveal import TraceRevealer
 from metasd.traces.trace import Trace
 
 
@@ -70,7 +70,7 @@ class TraceSession:
         self._lanes = Lanes(
             trace, self.pool, self.lanes, budget=budget, costs=costs, overlap=overlap, catch_all=catch_all
         )
-        self._revealer = Revealer(self._lanes, scope, censored) if full else None
+        self._revealer = TraceRevealer(self._lanes, scope, censored) if full else None
         self._queue(episodes, seeds)
         self._keys: Keys = np.zeros(self.lanes, np.uint64)
         self._running = np.zeros(self.lanes, bool)

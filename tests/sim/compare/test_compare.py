@@ -12,7 +12,7 @@ from metasd.policies import POLICIES
 from metasd.policies.rules import Fixed
 from metasd.sim.compare import job as cells
 from metasd.sim.compare.curves import regret_curve
-from metasd.sim.compare.job import Cell, play
+from metasd.sim.compare.job import JobOutcome, play
 from metasd.sim.compare.leaderboard import document
 from metasd.sim.compare.outcome import Comparison
 from metasd.sim.compare.run import compare, default_policies
@@ -91,12 +91,12 @@ def test_a_cell_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
     assert list(tmp_path.iterdir()) == []
     monkeypatch.undo()
     cell.save(path)
-    back = Cell.load(path)
+    back = JobOutcome.load(path)
     assert back.config == job.config()
     np.testing.assert_array_equal(back.arms, cell.arms)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UsageError, match=r"cell\.npz is not a result"):
-        Cell.load(path)
+        JobOutcome.load(path)
 
 
 def test_regret_curve_ends_at_the_row(outcome: Comparison, made: dict[str, Any]) -> None:

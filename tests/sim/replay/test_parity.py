@@ -23,7 +23,7 @@ from metasd.runtime.load import Target, as_target
 from metasd.runtime.models import ModelDrafter, SkipDrafter
 from metasd.runtime.sampling import Sampling
 from metasd.sim.compare.run import default_policies
-from metasd.sim.replay.fidelity import Comparison, check
+from metasd.sim.replay.fidelity import Fidelity, check
 from metasd.traces import Trace, open_trace
 
 BUDGET = 28
@@ -38,9 +38,9 @@ def target() -> Target:
 
 
 @pytest.fixture(scope="module")
-def texts() -> list[live.Text]:
+def texts() -> list[live.EncodedPrompt]:
     rng = np.random.default_rng(4)
-    made: list[live.Text] = []
+    made: list[live.EncodedPrompt] = []
     for i in range(6):
         words = rng.integers(2, tiny.VOCABULARY, 4).tolist()
         made.append((f"p{i}", "even" if i % 2 == 0 else "odd", [*words, *words, int(rng.integers(2, 9))]))
@@ -60,7 +60,7 @@ def build(target: Target, draft_length: int | None = None) -> tuple[list[Drafter
 
 
 @pytest.fixture(scope="module")
-def trace(target: Target, texts: list[live.Text], tmp_path_factory: pytest.TempPathFactory) -> Trace:
+def trace(target: Target, texts: list[live.EncodedPrompt], tmp_path_factory: pytest.TempPathFactory) -> Trace:
     folder: Path = tmp_path_factory.mktemp("parity") / "trace"
     drafters, pool = build(target)
     summary = record(target, drafters, pool, texts, folder, max_new_tokens=BUDGET)
@@ -68,7 +68,7 @@ def trace(target: Target, texts: list[live.Text], tmp_path_factory: pytest.TempP
     return open_trace(folder)
 
 
-def compared(target: Target, texts: list[live.Text], trace: Trace, spec: str, length: int, reset: str) -> Comparison:
+def compared(target: Target, texts: list[live.EncodedPrompt], trace: Trace, spec: str, length: int, reset: str) -> Fidelity:
     how = live.Decoding(max_new_tokens=BUDGET, clock="model", costs=trace.costs)
     entrants = live.contenders([spec], partial(build, target, length), baseline=False, prior=None)
     live.run(target, entrants, texts, how, reset=reset)
@@ -78,7 +78,7 @@ def compared(target: Target, texts: list[live.Text], trace: Trace, spec: str, le
 
 @pytest.mark.parametrize("spec", POLICIES)
 def test_a_run_equals_its_replay_round_by_round(
-    spec: str, target: Target, texts: list[live.Text], trace: Trace
+    spec: str, target: Target, texts: list[live.EncodedPrompt], trace: Trace
 ) -> None:
     reset = make(spec).default_reset
     found = [compared(target, texts, trace, spec, length, reset) for length in (1, 3, LENGTH)]
@@ -87,7 +87,7 @@ def test_a_run_equals_its_replay_round_by_round(
     assert whole.differing == 0
 
 
-def test_the_comparison_sees_everything_that_can_happen(target: Target, texts: list[live.Text], trace: Trace) -> None:
+def test_the_comparison_sees_everything_that_can_happen(target: Target, texts: list[live.EncodedPrompt], trace: Trace) -> None:
     """Without rejections, full acceptance, switches and an end inside a draft the tests above would say little."""
     seen = compared(target, texts, trace, "random", LENGTH, "prompt")
     assert seen.identical
@@ -97,7 +97,7 @@ def test_the_comparison_sees_everything_that_can_happen(target: Target, texts: l
     assert seen.ends_inside_draft > 0
 
 
-def test_the_comparison_can_fail(target: Target, texts: list[live.Text], trace: Trace) -> None:
+def test_the_comparison_can_fail(target: Target, texts: list[live.EncodedPrompt], trace: Trace) -> None:
     how = live.Decoding(max_new_tokens=BUDGET)
     entrants = live.contenders(["fixed:arm=lookup"], partial(build, target, 3), baseline=False, prior=None)
     live.run(target, entrants, texts, how)

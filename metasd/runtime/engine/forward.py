@@ -1,0 +1,53 @@
+"""The one call of a model: every pass of the package, live, recorded, distilled or timed, is made here."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_CACHE_NAMES = ("cache", "past_key_values")
+"""What a pass calls its cache: in transformers since 5.24 the first, before and in others' models the second."""
+
+
+class Forward:
+    """Calls ``model``, any causal LM of transformers or anything called like one.
+
+    Which arguments it takes is read off its signatures once: the cache's name, and whether it can be asked for the
+    last rows of logits only.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        takes = _parameters(model)
+        self._cache_name = next((name for name in _CACHE_NAMES if name in takes), _CACHE_NAMES[-1])
+        self._keeps_logits = "logits_to_keep" in takes
+
+    @torch.inference_mode()
+    def __call__(
+        self, ids: Tensor, cache: Any, rows: int, *, mask: Tensor | None = None, positions: Tensor | None = None
+    ) -> Tensor:
+        """Read ``ids`` [B, w] behind ``cache``, which grows by them; logits [B, rows, V] of the last ``rows``.
+
+        mask: as transformers takes it, [B, length] or additive [B, 1, w, length]; None shows every token what is
+        before it. positions [B, w]: None counts on from the cache.
+        """
+        given: dict[str, Any] = {self._cache_name: cache}
+        if self._keeps_logits:
+            given["logits_to_keep"] = rows
+        if mask is not None:
+            given["attention_mask"] = mask
+        if positions is not None:
+            given["position_ids"] = positions
+        out = self.model(input_ids=ids, use_cache=True, return_dict=True, **given)
+        logits: Tensor = out.logits[:, -rows:]
+        return logits
+
+
+def _parameters(model: Any) -> set[str]:
+    """What ``model`` can be told by name; a forward wrapped in ``**kwargs`` hides what its class takes."""
+    said = {*inspect.signature(model.forward).parameters}
+    own = getattr(type(model), "forward", None)
+    return said if own is None else said | {*inspect.signature(own).parameters}
