@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 from metasd.sim.compare.run import default_policies
+from metasd.sim.oracle.regret import rows
 from metasd.sim.replay.run import replay
 from metasd.traces.find import REFERENCE, find_trace
 
@@ -18,7 +19,7 @@ KEYS = ("rounds", "drafted", "accepted", "emitted", "switches", "catch_up")
 
 def counts(spec: str) -> dict[str, float]:
     """The total row of one policy, seed 0."""
-    total = replay(find_trace(REFERENCE), spec).rows()[-1]
+    total = rows(replay(find_trace(REFERENCE), spec))[-1]
     return {key: total[key] for key in KEYS}
 
 

@@ -17,6 +17,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 
 from metasd.report.terminal import show
+from metasd.sim.oracle.regret import rows as rows_of
 from metasd.sim.replay.run import replay
 from metasd.traces import open_trace
 
@@ -54,7 +55,7 @@ def main() -> None:
     train(learn_from, out)
     learned = f"sb3:path={out},observe={'+'.join(OBSERVE)}"
     trace = open_trace(play_on)
-    rows = [replay(trace, spec).rows()[-1] for spec in (learned, "fixed-share", "metasd-ucb:beta=0.2", "random")]
+    rows = [rows_of(replay(trace, spec))[-1] for spec in (learned, "fixed-share", "metasd-ucb:beta=0.2", "random")]
     show(rows, Console(width=160))
 
 

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-import metasd
-
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -20,18 +18,7 @@ if TYPE_CHECKING:
 FilePath = click.Path(path_type=Path)
 
 
-class _TraceFolder(click.Path):
-    """A trace's folder, or ``reference``: the trace that ships with the package."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        super().convert(value, param, ctx)
-        folder = Path(str(value))
-        shipped = Path(metasd.__file__).parent / "data" / "reference"
-        return shipped if str(value) == shipped.name and not folder.exists() else folder
-
-
-TraceFolder = _TraceFolder(path_type=Path)
-TRACE_HELP = "Folder of a recorded trace, or reference: the one that ships with metasd."
+TRACE_HELP = "Folder of a recorded trace, reference (the one that ships with metasd) or synthetic:kind=iid,..."
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout, nothing else.")
 
@@ -46,9 +33,7 @@ def once(context: click.Context, option: click.Parameter, given: tuple[Any, ...]
 prior_option = click.option(
     "--prior", type=FilePath, multiple=True, callback=once, help="Prior file written by metasd fit."
 )
-trace_option = click.option(
-    "--trace", "path", type=TraceFolder, required=True, multiple=True, callback=once, help=TRACE_HELP
-)
+trace_option = click.option("--trace", "source", required=True, multiple=True, callback=once, help=TRACE_HELP)
 reset_option = click.option(
     "--reset",
     type=click.Choice(["prompt", "never"]),

@@ -10,7 +10,6 @@ import click
 from metasd.cli.common import (
     TRACE_HELP,
     FilePath,
-    TraceFolder,
     emit,
     json_option,
     load_costs,
@@ -24,8 +23,8 @@ from metasd.cli.common import (
 
 
 @click.command("compare")
-@click.option("--trace", "paths", type=TraceFolder, multiple=True, required=True, help=TRACE_HELP)
-@click.argument("more", nargs=-1, type=TraceFolder, metavar="[DIR]...")
+@click.option("--trace", "sources", multiple=True, required=True, help=TRACE_HELP)
+@click.argument("more", nargs=-1, metavar="[DIR]...")
 @click.option("--policy", "specs", multiple=True, metavar="SPEC", help="name or name:key=value,... Default: all.")
 @click.option("--seeds", type=click.IntRange(min=1), default=10, show_default=True, help="Repetitions, seeds 0..N-1.")
 @click.option("--reference", metavar="POLICY", help="Differences are taken to it. Default: the best fixed arm.")
@@ -40,8 +39,8 @@ from metasd.cli.common import (
 @click.option("--csv", "csv_file", type=FilePath, metavar="FILE", help="Also write the rows as CSV.")
 @click.option("--html", "html_file", type=FilePath, metavar="FILE", help="Also write a self-contained HTML report.")
 def command(
-    paths: tuple[Path, ...],
-    more: tuple[Path, ...],
+    sources: tuple[str, ...],
+    more: tuple[str, ...],
     specs: tuple[str, ...],
     seeds: int,
     reference: str | None,
@@ -66,7 +65,7 @@ def command(
     from metasd.sim.compare.run import compare
 
     outcome = compare(
-        [*paths, *more],
+        [*sources, *more],
         specs,
         seeds,
         workers=workers,

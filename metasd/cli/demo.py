@@ -103,12 +103,13 @@ def _compare(folder: Path, models: Models, report: Path) -> str:
 
 def _draft_length(folder: Path, spec: str) -> int:
     """The draft length at which replay, on the clock just measured, promises the most tokens a second."""
+    from metasd.sim.oracle.regret import rows as rows_of
     from metasd.sim.replay.run import replay
     from metasd.traces import open_trace
 
     trace = open_trace(folder)
     lengths = range(1, RECORDED_LENGTH + 1)
-    speeds = [replay(trace, spec, draft_length=n).rows()[-1]["tokens_per_second"] for n in lengths]
+    speeds = [rows_of(replay(trace, spec, draft_length=n))[-1]["tokens_per_second"] for n in lengths]
     promised = ", ".join(f"{n}: {speed:.1f}" for n, speed in zip(lengths, speeds, strict=True))
     click.echo(f"tokens/s that replay promises, by draft length: {promised}")
     return 1 + speeds.index(max(speeds))

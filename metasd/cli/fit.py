@@ -7,21 +7,21 @@ from pathlib import Path
 
 import click
 
-from metasd.cli.common import TRACE_HELP, FilePath, TraceFolder, unaligned_option
+from metasd.cli.common import TRACE_HELP, FilePath, unaligned_option
 
 
 @click.command("fit")
-@click.option("--trace", "paths", type=TraceFolder, multiple=True, required=True, help=TRACE_HELP)
-@click.argument("more", nargs=-1, type=TraceFolder, metavar="[DIR]...")
+@click.option("--trace", "sources", multiple=True, required=True, help=TRACE_HELP)
+@click.argument("more", nargs=-1, metavar="[DIR]...")
 @click.option("--policy", "spec", required=True, metavar="NAME", help="Policy to fit.")
 @click.option("--out", type=FilePath, required=True, help="Prior file to write.")
 @unaligned_option
-def command(paths: tuple[Path, ...], more: tuple[Path, ...], spec: str, out: Path, include_unaligned: bool) -> None:
+def command(sources: tuple[str, ...], more: tuple[str, ...], spec: str, out: Path, include_unaligned: bool) -> None:
     """Learn a policy's prior from recorded traces, for --prior of replay, run and compare."""
     from metasd.sim.fit import fit
     from metasd.traces import open_trace
 
-    prior = fit([open_trace(path, include_unaligned=include_unaligned) for path in (*paths, *more)], spec)
+    prior = fit([open_trace(source, include_unaligned=include_unaligned) for source in (*sources, *more)], spec)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(prior) + "\n")
     click.echo(f"{out}: {out.stat().st_size / 1000:.0f} kB")

@@ -33,7 +33,7 @@ from metasd.cli.common import (
 @unaligned_option
 @json_option
 def command(
-    path: Path,
+    source: str,
     specs: tuple[str, ...],
     seeds: int,
     draft_length: int | None,
@@ -46,24 +46,25 @@ def command(
     """Replay policies on a trace and print what they would have reached."""
     from metasd.core.results import document
     from metasd.report.terminal import show
+    from metasd.sim.oracle.regret import rows as rows_of
     from metasd.sim.replay.run import replay
     from metasd.traces import open_trace
 
-    trace = open_trace(path, include_unaligned=include_unaligned)
+    trace = open_trace(source, include_unaligned=include_unaligned)
     clock = load_costs(costs)
     learned = load_prior(prior)
     outcomes = [
         replay(trace, spec, seeds=seeds, reset=reset, draft_length=draft_length, prior=learned, costs=clock)
         for spec in specs
     ]
-    rows = [row for outcome in outcomes for row in outcome.rows()]
+    rows = [row for outcome in outcomes for row in rows_of(outcome)]
     if not trace.exact:
         progress_console().print(f"[yellow]approximate:[/] {trace.manifest['approximation']}")
     if not as_json:
         show(rows, result_console())
         return
     config = {
-        "trace": path.name,
+        "trace": trace.name,
         "exact": trace.exact,
         "seeds": seeds,
         "draft_length": draft_length,

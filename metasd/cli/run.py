@@ -10,7 +10,6 @@ import click
 
 from metasd.cli.common import (
     FilePath,
-    TraceFolder,
     emit,
     json_option,
     load_costs,
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 @click.option("--baseline", is_flag=True, help="Also measure plain decoding and every fixed arm, in turn.")
 @click.option("--costs", type=FilePath, help="costs.json of this machine, for policies that weigh time.")
 @click.option(
-    "--trace", type=TraceFolder, help="Trace of the same prompts: check the run against its replay, round by round."
+    "--trace", metavar="TRACE", help="Trace of the same prompts: check the run against its replay, round by round."
 )
 @click.option("--svg", type=FilePath, help="With --prompt: also write the coloured answer as SVG.")
 @model_options
@@ -50,7 +49,7 @@ def command(
     spec: str,
     baseline: bool,
     costs: Path | None,
-    trace: Path | None,
+    trace: str | None,
     svg: Path | None,
     reset: str | None,
     prior: Path | None,
@@ -111,14 +110,14 @@ def document_of(
     return document("run", config, rows, texts=texts, **extra)
 
 
-def _recorded(path: Path, options: dict[str, Any]) -> Trace:
+def _recorded(source: str, options: dict[str, Any]) -> Trace:
     """The trace to check against. Raises UsageError where run and replay are not the same round by round."""
     from metasd.core.errors import UsageError
     from metasd.traces import open_trace
 
     if options["temperature"] > 0:
         raise UsageError(f"--trace with --temperature {options['temperature']}: sampled runs agree in law only; use 0")
-    trace = open_trace(path)
+    trace = open_trace(source)
     trace.check_draft_length(options["draft_length"])
     return trace
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from metasd.cli.common import FilePath, TraceFolder, emit, json_option, result_console
+from metasd.cli.common import FilePath, emit, json_option, result_console
 
 
 @click.group("trace")
@@ -15,16 +15,17 @@ def group() -> None:
 
 
 @group.command("show")
-@click.argument("path", type=TraceFolder)
+@click.argument("source")
 @json_option
-def show(path: Path, as_json: bool) -> None:
+def show(source: str, as_json: bool) -> None:
     """Describe a trace: models, arms, prompts, sizes."""
     from metasd.core.results import document
     from metasd.traces import describe
+    from metasd.traces.find import folder_of
 
-    facts = describe(path)
+    facts = describe(folder_of(source))
     if as_json:
-        emit(document("trace show", {"trace": path.name}, [], trace=facts))
+        emit(document("trace show", {"trace": source}, [], trace=facts))
         return
     from rich.table import Table
 
@@ -35,24 +36,26 @@ def show(path: Path, as_json: bool) -> None:
 
 
 @group.command("validate")
-@click.argument("path", type=TraceFolder)
-def validate(path: Path) -> None:
+@click.argument("source")
+def validate(source: str) -> None:
     """Check every byte and every rule of a trace; exit 3 and name the shard if one fails."""
     from metasd.traces import validate as check
+    from metasd.traces.find import folder_of
 
-    for fact in check(path):
+    for fact in check(folder_of(source)):
         click.echo(fact)
 
 
 @group.command("split")
-@click.argument("path", type=TraceFolder)
+@click.argument("source")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--out", "outs", type=FilePath, nargs=2, required=True, metavar="A B", help="The two new folders.")
-def split(path: Path, seed: int, outs: tuple[Path, Path]) -> None:
+def split(source: str, seed: int, outs: tuple[Path, Path]) -> None:
     """Split a trace into two halves by prompt."""
     from metasd.traces import split as divide
+    from metasd.traces.find import folder_of
 
-    divide(path, seed, *outs)
+    divide(folder_of(source), seed, *outs)
 
 
 @group.command("import")

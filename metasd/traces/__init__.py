@@ -1,7 +1,7 @@
 """Traces: what every drafter would have done at every position, on disk and in memory."""
 
+from metasd.traces.find import open_trace, register_trace
 from metasd.traces.importers import import_trace
-from metasd.traces.reader import open_trace
 from metasd.traces.rows import PromptRecord
 from metasd.traces.save import save_trace, split
 from metasd.traces.select import take_prompts
@@ -17,6 +17,7 @@ __all__ = [
     "describe",
     "import_trace",
     "open_trace",
+    "register_trace",
     "save_trace",
     "split",
     "synth",

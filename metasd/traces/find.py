@@ -1,4 +1,4 @@
-"""How an environment's ``trace`` argument becomes a trace. Strings only: everyone can see an ``EnvSpec``."""
+"""Which trace a name means: the one resolver for environments, commands and Python."""
 
 from __future__ import annotations
 
@@ -8,46 +8,81 @@ from pathlib import Path
 
 from metasd.core import specs
 from metasd.core.errors import TraceError, UsageError
-from metasd.traces import open_trace, synthetic
+from metasd.traces.format import MANIFEST
+from metasd.traces.reader import read_trace
+from metasd.traces.synth import synthetic
 from metasd.traces.trace import Trace
 
 REFERENCE = "reference"
+SYNTHETIC = "synthetic"
 _registered: dict[str, Trace] = {}
 
 
 def register_trace(name: str, trace: Trace) -> str:
-    """Let ``gym.make("MetaSD-v0", trace=name)`` find a trace that is in memory. Returns the name."""
+    """Let ``name`` mean a trace that is in memory, in this process. Returns the name."""
     _registered[name] = trace
     return name
 
 
-def find_trace(source: str) -> Trace:
-    """A registered name, ``reference`` (shipped with the package), ``synthetic:kind=iid,...`` or a trace folder.
+def open_trace(source: str | Path, verify: bool = False, include_unaligned: bool = False) -> Trace:
+    """The trace that ``source`` means.
 
-    Raises UsageError or TraceError, as ``metasd.traces`` does, when there is no such trace.
+    Args:
+        source: a name of ``register_trace``; ``reference``, which ships with the package; ``synthetic:kind=iid,...``
+            with the arguments of ``metasd.traces.synthetic``; or a folder.
+        include_unaligned: also prompts whose columns were recorded on another text than the trace's.
+        verify: check the sha256 of shards of any size; small ones are always checked.
+
+    Raises UsageError for a name that means nothing, TraceError for a folder that is no trace or a damaged one.
     """
+    name = str(source)
+    if name in _registered:
+        return _registered[name]
+    if isinstance(source, str) and source.partition(":")[0] == SYNTHETIC:
+        return _synthetic(source)
+    return read_trace(folder_of(source), include_unaligned=include_unaligned, verify=verify)
+
+
+def find_trace(source: str | None) -> Trace:
+    """As ``open_trace``, kept while it does not change: for environments, made by the hundred. None: the reference."""
+    if source is None:
+        return _kept(str(shipped()), 0)
     if source in _registered:
         return _registered[source]
-    name, settings = specs.parse(source) if source.startswith("synthetic:") else (source, {})
-    if name == "synthetic":
-        return _synthetic(tuple(sorted(settings.items())))
-    if source == REFERENCE:
-        folder = Path(str(files("metasd") / "data" / "reference"))
-        if not folder.is_dir():
-            raise TraceError("this installation ships no reference trace; give trace=DIR or trace=synthetic:kind=iid")
-        return _open(str(folder), 0)
-    manifest = Path(source) / "manifest.json"
-    return _open(source, manifest.stat().st_mtime_ns if manifest.exists() else 0)
+    if source.partition(":")[0] == SYNTHETIC:
+        return _kept(source, 0)
+    folder = folder_of(source)
+    manifest = folder / MANIFEST
+    return _kept(str(folder), manifest.stat().st_mtime_ns if manifest.exists() else 0)
 
 
-@lru_cache(maxsize=8)
-def _open(path: str, changed: int) -> Trace:
-    return open_trace(path)
+def folder_of(source: str | Path) -> Path:
+    """The folder that ``source`` means. Raises UsageError where it is none, or ``reference`` could mean two."""
+    if str(source) in _registered or (isinstance(source, str) and source.partition(":")[0] == SYNTHETIC):
+        raise UsageError(f"trace {source!r} is not a folder; give a recorded one or {REFERENCE}")
+    if source != REFERENCE:
+        return Path(source)
+    if (Path(REFERENCE) / MANIFEST).exists():
+        raise UsageError(f"{REFERENCE!r} is the trace that ships with metasd and a folder here; write ./{REFERENCE}")
+    return shipped()
 
 
-@lru_cache(maxsize=8)
-def _synthetic(settings: tuple[tuple[str, str], ...]) -> Trace:
-    if "kind" not in dict(settings):
+def shipped() -> Path:
+    """The folder of the reference trace. Raises TraceError where the installation has none."""
+    folder = Path(str(files("metasd") / "data" / "reference"))
+    if not folder.is_dir():
+        raise TraceError("this installation ships no reference trace; give a folder or synthetic:kind=iid")
+    return folder
+
+
+def _synthetic(source: str) -> Trace:
+    _, settings = specs.parse(source)
+    if "kind" not in settings:
         raise UsageError("synthetic needs kind=..., e.g. synthetic:kind=iid")
-    made: Trace = specs.build(synthetic, "synthetic", dict(settings), "trace")
+    made: Trace = specs.build(synthetic, SYNTHETIC, settings, "trace")
     return made
+
+
+@lru_cache(maxsize=8)
+def _kept(source: str, changed: int) -> Trace:
+    return open_trace(source)

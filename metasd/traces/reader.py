@@ -58,7 +58,7 @@ class Shard:
     domains: list[str]
 
 
-def open_trace(path: str | Path, verify: bool = False, include_unaligned: bool = False) -> Trace:
+def read_trace(path: str | Path, verify: bool = False, include_unaligned: bool = False) -> Trace:
     """The trace in folder ``path``; a trace of one shard is memory-mapped, several shards are concatenated.
 
     Sizes, shapes and the text that each column was recorded on are always checked. The shards' sha256 and the text's

@@ -15,7 +15,7 @@ from metasd.core.errors import UsageError
 from metasd.core.pool import Pool
 from metasd.traces import format as fmt
 from metasd.traces import shard
-from metasd.traces.reader import open_trace
+from metasd.traces.reader import read_trace
 from metasd.traces.rows import ROW_FIELDS, metadata
 from metasd.traces.select import halves, take_prompts
 from metasd.traces.trace import Trace
@@ -61,7 +61,7 @@ def split(path: str | Path, seed: int, out_a: str | Path, out_b: str | Path) -> 
         refuse_used(Path(out))
     if Path(out_a).resolve() == Path(out_b).resolve():
         raise UsageError(f"both halves would go to {out_a}; give two folders")
-    trace = open_trace(path, include_unaligned=True)
+    trace = read_trace(path, include_unaligned=True)
     for number, (out, rows) in enumerate(zip((out_a, out_b), halves(trace, seed), strict=True)):
         part = take_prompts(trace, rows)
         part.manifest = {**part.manifest, "split": {"seed": seed, "half": "ab"[number], "of": len(trace)}}

@@ -23,7 +23,7 @@ from metasd.core.errors import UsageError
 from metasd.core.pool import DrafterInfo, Pool
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Trace:
     """See the module docstring. ``None`` marks a field that was not recorded."""
 
@@ -64,9 +64,21 @@ class Trace:
         """False for imported logs of visited positions, which replay only approximately."""
         return bool(self.manifest.get("exact", True))
 
+    @property
+    def name(self) -> str:
+        """What tables call it: its folder's name, or how it was made."""
+        if self.path is not None:
+            return self.path.name
+        law = self.manifest.get("config", {}).get("law")
+        return f"synthetic {law['kind']}" if law else "in memory"
+
     def __len__(self) -> int:
         """Number of prompts."""
         return len(self.ids)
+
+    def __repr__(self) -> str:
+        drafters = ", ".join(d.name for d in self.drafters)
+        return f"<Trace {self.name}: {len(self)} prompts, {len(self.tokens)} tokens, drafters {drafters}>"
 
     @property
     def lengths(self) -> Ints:

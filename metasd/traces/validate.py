@@ -14,7 +14,7 @@ from metasd.core.records import NO_END, Ints, StopReason, settle
 from metasd.core.costs import CostModel
 from metasd.core.errors import TraceError
 from metasd.traces import format as fmt
-from metasd.traces.reader import TraceIndex, Shard, load_shard, open_trace, read_index
+from metasd.traces.reader import TraceIndex, Shard, load_shard, read_trace, read_index
 from metasd.traces.trace import Trace
 
 _ROWS = 1 << 16  # rows checked at a time, to bound the scratch memory
@@ -40,7 +40,7 @@ def validate(path: str | Path) -> list[str]:
         _check_library(loaded)
         stops.update(_check_shard(loaded, index))
         prompts, rows = prompts + len(loaded.ids), rows + int(entry["rows"])
-    trace = open_trace(path, include_unaligned=True)
+    trace = read_trace(path, include_unaligned=True)
     state = "complete" if index.complete else "incomplete: a recording that can be resumed"
     D, named = len(index.drafters), ", ".join(f"{n} {name}" for name, n in sorted(stops.items()) if n)
     facts = [
@@ -182,7 +182,7 @@ def describe(path: str | Path) -> dict[str, Any]:
     (expected, for a sampled trace). Unaligned prompts are counted but not averaged. Raises TraceError as the reader.
     """
     index = read_index(Path(path))
-    trace = open_trace(path)
+    trace = read_trace(path)
     domains: dict[str, dict[str, int]] = {}
     for domain, length in zip(trace.domains, trace.lengths, strict=True):
         row = domains.setdefault(domain, {"prompts": 0, "rows": 0})

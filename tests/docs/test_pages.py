@@ -17,6 +17,7 @@ PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"
 def test_local_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)#]+)\)", page.read_text())
     named = re.findall(r"`(docs/[\w.-]+\.md)`", page.read_text())
+    named += re.findall(r"`((?:metasd|tests|tools|benchmarks)/[\w./-]+\.(?:py|md|json))`", page.read_text())
     local = [page.parent / link for link in links if "://" not in link] + [ROOT / name for name in named]
     assert [str(p) for p in local if not p.exists()] == []
 

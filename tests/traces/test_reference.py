@@ -12,6 +12,7 @@ import pytest
 import metasd
 from metasd.sim.compare.run import default_policies
 from metasd.sim.oracle.rounds import clairvoyant_rounds, fixed_arm_rounds
+from metasd.sim.oracle.regret import rows
 from metasd.sim.replay.run import replay
 from metasd.traces import validate
 from metasd.traces.find import REFERENCE, find_trace
@@ -41,7 +42,7 @@ def test_every_policy_has_golden_counts() -> None:
 @pytest.mark.parametrize("spec", GOLDEN)
 def test_counts_are_golden(spec: str) -> None:
     """A change here is a change of behaviour; if it is meant, run ``python tools/golden.py`` and say why."""
-    total = replay(find_trace(REFERENCE), spec).rows()[-1]
+    total = rows(replay(find_trace(REFERENCE), spec))[-1]
     assert {key: total[key] for key in GOLDEN[spec]} == GOLDEN[spec]
     assert total["oracle_rounds"] <= total["rounds"]
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from metasd.core.results import BEST_FIXED
+from metasd.core.results import ALL, BEST_FIXED
 from metasd.sim.compare.outcome import TraceOutcome
+from metasd.sim.oracle.rounds import best_fixed
 from metasd.sim.compare.bootstrap import Clusters, Values, ratio
 
 BY_DOMAIN = "best fixed arm of each domain"
@@ -31,21 +32,11 @@ def comparators(outcome: TraceOutcome) -> Iterator[tuple[str, str | None, Values
     names = outcome.pool.names
     for k, name in enumerate(names):
         yield "fixed arm", name, rounds[:, k]
-    best = int(rounds.sum(axis=0).argmin())
-    yield BEST_FIXED, names[best], rounds[:, best]
-    yield BY_DOMAIN, None, _routed(outcome, rounds)
-    yield BY_PROMPT, None, rounds.min(axis=1)
+    overall, arm = best_fixed(rounds, [ALL] * len(rounds))
+    yield BEST_FIXED, names[arm[0]], overall
+    yield BY_DOMAIN, None, best_fixed(rounds, outcome.trace.domains)[0]
+    yield BY_PROMPT, None, best_fixed(rounds)[0]
     yield OPTIMUM, None, np.asarray(outcome.optimum, np.float64)
-
-
-def _routed(outcome: TraceOutcome, rounds: Values) -> Values:
-    """[P] rounds where every domain has the arm that is best for it in total: the ideal router by domain."""
-    labels = np.asarray(outcome.trace.domains)
-    out = np.empty(len(labels))
-    for domain in dict.fromkeys(outcome.trace.domains):
-        at = labels == domain
-        out[at] = rounds[at][:, rounds[at].sum(axis=0).argmin()]
-    return out
 
 
 def _row(outcome: TraceOutcome, clusters: Clusters, name: str, arm: str | None, rounds: Values) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from metasd.core.pool import Pool
 from metasd.sim.compare.job import JobOutcome, Job, fingerprint, merge
 from metasd.sim.compare.outcome import Comparison, Entry, Played, TraceOutcome
 from metasd.sim.oracle.seconds import clairvoyant_seconds
-from metasd.sim.replay.run import comparators
+from metasd.sim.oracle.regret import comparators
 from metasd.sim.compare.workers import Progress, run
 from metasd.traces import Trace, open_trace
 
@@ -40,7 +40,7 @@ def default_policies() -> list[str]:
 
 
 def compare(
-    traces: Sequence[Path | Trace],
+    traces: Sequence[str | Path | Trace],
     policies: Sequence[str] = (),
     seeds: int = 1,
     *,
@@ -56,6 +56,7 @@ def compare(
     """Play every policy on every trace under seeds 0..seeds-1.
 
     Args:
+        traces: names, folders (``metasd.traces.open_trace``) or traces in memory.
         policies: specs; none means every registered policy with its defaults, and one that cannot run on a trace is
             then listed in ``skipped`` with the reason instead of raising.
         prior: policies that take one play twice, with and without it.
@@ -75,10 +76,10 @@ def compare(
     }
     jobs: list[Job] = []
     parts: list[tuple[TraceOutcome, Entry, range]] = []
-    for outcome, source in zip(outcomes, traces, strict=True):
+    for outcome in outcomes:
         for entry in [*_fixed_arms(outcome.pool), *entries]:
             before = len(jobs)
-            jobs.extend(_jobs(outcome, source, entry, seeds, prior, shared))
+            jobs.extend(_jobs(outcome, entry, seeds, prior, shared))
             parts.append((outcome, entry, range(before, len(jobs))))
     played, failures = run(jobs, workers, resume_dir, progress, lenient=not policies)
     skipped = [reason for part in parts for reason in _gather(*part, played, failures)]
@@ -116,7 +117,7 @@ def _entries(specs: Sequence[str], prior: Mapping[str, Any] | None) -> list[Entr
 
 
 def _open(
-    traces: Sequence[Path | Trace],
+    traces: Sequence[str | Path | Trace],
     seeds: int,
     include_unaligned: bool,
     draft_length: int | None,
@@ -125,9 +126,8 @@ def _open(
     outcomes: list[TraceOutcome] = []
     for source in traces:
         trace = source if isinstance(source, Trace) else open_trace(source, include_unaligned=include_unaligned)
-        name = trace.path.name if trace.path is not None else "in memory"
-        same = sum(o.name.partition(" #")[0] == name for o in outcomes)
-        label = f"{name} #{same + 1}" if same else name
+        same = sum(o.name.partition(" #")[0] == trace.name for o in outcomes)
+        label = f"{trace.name} #{same + 1}" if same else trace.name
         outcomes.append(_opened(label, trace, trace.pool(draft_length), seeds, costs))
     return outcomes
 
@@ -150,7 +150,6 @@ def _fixed_arms(pool: Pool) -> list[Entry]:
 
 def _jobs(
     outcome: TraceOutcome,
-    source: Path | Trace,
     entry: Entry,
     seeds: int,
     prior: Mapping[str, Any] | None,
@@ -161,7 +160,7 @@ def _jobs(
     for first in range(0, needed, SEED_BLOCK):
         block = min(SEED_BLOCK, needed - first)
         yield Job(
-            source,
+            outcome.trace.path or outcome.trace,
             outcome.fingerprint,
             entry.spec,
             first,

@@ -1,6 +1,6 @@
 """Episodes on B lanes with rewards and observations: what both Gymnasium environments do, without Gymnasium.
 
-Knows the trace and the future; lives in the vault, and hands out fresh arrays only. An episode is one text, drawn
+Knows the trace and the future; is kept by ``private``, and hands out fresh arrays only. An episode is one text, drawn
 uniformly with the lane's own stream, so lane j of many meets the texts that a run with that lane alone would meet.
 """
 
@@ -23,13 +23,15 @@ from metasd.sim.replay.clock import Clock
 from metasd.sim.oracle.episodes import Comparators
 from metasd.sim.replay.lanes import Lanes
 from metasd.sim.replay.reveal import TraceRevealer
-from metasd.traces.find import REFERENCE, find_trace
-from metasd.sim.env.text_walk import WALKABLE, TextWalk
+from metasd.traces.find import find_trace
 from metasd.traces.trace import Trace
 
 _AT_THE_END = {"signals": np.nan, "lag": 0, "cost": np.nan}
 _ODD, _JUDGE, _HALF = np.uint64(0x9E3779B97F4A7C15), np.uint64(0x6A09E667F3BCC909), np.uint64(32)
 
+
+Played = tuple[int, int, int, int, int]
+"""Position, arm, drafted, accepted and emitted of a round."""
 
 COUNTS = ("prompt", "rounds", "best_fixed_rounds", "oracle_rounds")
 
@@ -63,7 +65,7 @@ class Engine:
     """B lanes. Raises UsageError or TraceError for a setting that does not fit the trace."""
 
     def __init__(self, setup: Setup, lanes: int) -> None:
-        trace = find_trace(setup.trace or REFERENCE)
+        trace = find_trace(setup.trace)
         self.trace, self.pool = trace, trace.pool(setup.draft_length)
         if setup.feedback not in ("bandit", "full"):
             raise UsageError(f"feedback {setup.feedback!r} is unknown; use bandit or full")
@@ -71,7 +73,7 @@ class Engine:
         if name == "tokens_per_second" and trace.costs is None:
             raise UsageError("reward tokens_per_second needs a clock, and this trace has none; use reward=tokens")
         full = setup.feedback == "full"
-        self.setup = setup
+        self.setup, self.reward_name = setup, name
         self.encoder = ContextEncoder(self.pool, lanes, setup.observe)
         self.lanes = Lanes(
             trace,
@@ -93,8 +95,6 @@ class Engine:
         self.seconds = np.zeros(lanes)  # of the episode so far, at the context the costs were measured at
         self.positions = np.zeros(lanes, np.int64)  # sum of the positions of its rounds
         self.last: Rounds | None = None
-        simple = not full and name != "tokens_per_second" and WALKABLE.issuperset(self.encoder.groups)
-        self.walk = TextWalk(self) if lanes == 1 and simple else None
 
     # -- episodes -------------------------------------------------------------------------------------------------
 
@@ -116,8 +116,6 @@ class Engine:
         self.begun[lanes] = self.tick
         if self.lanes.clock is not None:
             self.seconds[lanes] = self.positions[lanes] = 0
-        if self.walk is not None:
-            self.walk.begin()
 
     def play(self, arms: Ints) -> Rounds:
         """One round on every lane; lanes that are parked come back too, and mean nothing."""
@@ -183,17 +181,8 @@ class Engine:
         self.revealer.after(self.last if playing is None else self.last.take(playing))
         return self.revealer.reveal()
 
-    def step_by_walk(self, walk: TextWalk, arm: int) -> tuple[float, bool]:
-        """One round on the only lane: its reward, and whether the episode is over."""
-        reward, over = walk.play(arm)
-        if over:
-            self.tick = int(self.begun[0]) + walk.rounds
-            self.seconds[0], self.positions[0] = walk.seconds, walk.positions
-        return reward, over
-
-    def describe(self, lane: int) -> str:
-        """The last round of a lane in words, with the tokens it committed."""
-        played = self.walk.last if self.walk is not None else self._played(lane)
+    def describe(self, lane: int, played: Played | None) -> str:
+        """The round ``played`` on a lane in words, with the tokens it committed; None: before the first."""
         if played is None:
             return f"position 0 | {len(self.pool)} arms: {', '.join(self.pool.names)}"
         position, arm, drafted, accepted, emitted = played
@@ -203,7 +192,7 @@ class Engine:
         name = self.pool.names[arm]
         return f"position {position} | {name} [{marks}] {accepted}/{drafted} accepted | tokens {tokens}"
 
-    def _played(self, lane: int) -> tuple[int, int, int, int, int] | None:
+    def played(self, lane: int) -> Played | None:
         """Position, arm, drafted, accepted, emitted of the last round, None before the first of an episode."""
         last = self.last
         if last is None or self.begun[lane] == self.tick:

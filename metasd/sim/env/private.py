@@ -1,4 +1,4 @@
-"""Where environments keep what a policy must not reach: an environment object holds a number, the vault the rest.
+"""Where environments keep what a policy must not reach: an environment object holds a number, this module the rest.
 
 A policy in the same process can walk every attribute of the environment, context, rounds and info it is given; none
 of them refers to a trace, a session or an oracle. (It can of course import this module, or read the trace from disk;

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from metasd.core.records import Revealed
 from metasd.core.errors import UsageError
 from metasd.core.observation import DEFAULT
-from metasd.sim.env import private as vault
+from metasd.sim.env import private
 from metasd.sim.env.engine import COUNTS, Engine, Setup
+from metasd.sim.env.text_walk import TextWalk, walk_of
 from metasd.sim.env.spaces import action_space, observation_space
 
 _LANE = np.zeros(1, np.int64)
@@ -109,12 +110,21 @@ class MetaSDEnv(gym.Env[NDArray[np.float32], np.int64]):
         render_mode: str | None = None,
     ) -> None:
         setup = Setup(
-            trace, reward, feedback, scope, draft_length, max_new_tokens, prompts, domain, observe, comparators
+            trace=trace,
+            reward=reward,
+            feedback=feedback,
+            scope=scope,
+            draft_length=draft_length,
+            max_new_tokens=max_new_tokens,
+            prompts=prompts,
+            domain=domain,
+            observe=observe,
+            comparators=comparators,
         )
         check_render_mode(render_mode, self.metadata["render_modes"])
         self.render_mode = render_mode
         engine = Engine(setup, 1)
-        self._handle = vault.keep(self, engine)
+        self._handle = private.keep(self, (engine, walk_of(engine)))
         self._K = len(engine.pool)
         self._running = False
         self._seeded = False
@@ -128,14 +138,15 @@ class MetaSDEnv(gym.Env[NDArray[np.float32], np.int64]):
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
         """Start an episode. ``options``: {"prompt": id or index of the text}."""
         super().reset(seed=seed)
-        engine: Engine = vault.fetch(self._handle)
+        engine, walk = self._fetch()
         if seed is not None or not self._seeded:
             engine.seed(_LANE, [int(self.np_random.integers(1 << 62)) if seed is None else seed])
             self._seeded = True
         engine.begin(_LANE, check_options(options, {"prompt"}).get("prompt"))
         self._running = True
-        if engine.walk is not None:
-            return engine.walk.observation, {"action_mask": engine.walk.mask}
+        if walk is not None:
+            walk.begin()
+            return walk.observation, {"action_mask": walk.mask}
         context = engine.context()
         return engine.encoder.encode(context).reshape(-1), {"action_mask": engine.mask(context.available)[0]}
 
@@ -146,12 +157,11 @@ class MetaSDEnv(gym.Env[NDArray[np.float32], np.int64]):
         arm = int(action)
         if not 0 <= arm < self._K:
             raise UsageError(f"action {arm} is outside 0..{self._K - 1}")
-        engine: Engine = vault.fetch(self._handle)
+        engine, walk = self._fetch()
         info: dict[str, Any] = {}
-        walk = engine.walk
         if walk is None:
             return self._step_by_arrays(engine, arm, info)
-        reward, over = engine.step_by_walk(walk, arm)
+        reward, over = walk.play(arm)
         if over:
             self._end(engine, info)
         info["action_mask"] = walk.mask
@@ -187,12 +197,16 @@ class MetaSDEnv(gym.Env[NDArray[np.float32], np.int64]):
         if self.render_mode is None:
             gym.logger.warn('render() needs a render mode; make the environment with render_mode="ansi"')
             return None
-        engine: Engine = vault.fetch(self._handle)
-        return engine.describe(0)
+        engine, walk = self._fetch()
+        return engine.describe(0, engine.played(0) if walk is None else walk.last)
+
+    def _fetch(self) -> tuple[Engine, TextWalk | None]:
+        found: tuple[Engine, TextWalk | None] = private.fetch(self._handle)
+        return found
 
     def close(self) -> None:
         """Forget the trace."""
-        vault.drop(self._handle)
+        private.drop(self._handle)
 
     def __reduce__(self) -> NoReturn:
         """Refused: a copy could be played ahead to see what the original will do."""

@@ -7,20 +7,23 @@ path, catch-up and the previous round, is kept here.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metasd.core.cache_rule import behind, read_after
 from metasd.core.records import Rounds
+from metasd.sim.env.engine import Engine, Played
 from metasd.sim.replay.lanes import Lanes
-
-if TYPE_CHECKING:
-    from metasd.sim.env.engine import Engine
 
 WALKABLE = frozenset({"position", "available", "last", "signals"})
 """Groups of the observation that depend on nothing but the position and the previous round."""
+
+
+def walk_of(engine: Engine) -> TextWalk | None:
+    """A walk for an engine of one lane; None where observation, reward or feedback depend on more than it knows."""
+    simple = engine.revealer is None and engine.reward_name != "tokens_per_second"
+    return TextWalk(engine) if simple and WALKABLE.issuperset(engine.encoder.groups) else None
 
 
 class TextWalk:
@@ -58,7 +61,7 @@ class TextWalk:
         self._prompt = int(lanes.shift[0] + lanes.start[0])
         self._read = [-self._prompt] * len(self._model)  # position up to which each drafter has read
         self._position, self.rounds, self.seconds, self.positions = 0, 0, 0.0, 0
-        self.last: tuple[int, int, int, int, int] | None = None  # position, arm, drafted, accepted, emitted
+        self.last: Played | None = None
 
     def _play_all(self, length: int, text: int) -> Rounds:
         """[length * K] rounds, by position and arm."""
@@ -97,7 +100,15 @@ class TextWalk:
         return mask
 
     def play(self, arm: int) -> tuple[float, bool]:
-        """Reward, and whether the episode is over."""
+        """Reward, and whether the episode is over; the engine then knows how long it took."""
+        reward, over = self._play(arm)
+        if over:
+            engine = self._engine
+            engine.tick = int(engine.begun[0]) + self.rounds
+            engine.seconds[0], engine.positions[0] = self.seconds, self.positions
+        return reward, over
+
+    def _play(self, arm: int) -> tuple[float, bool]:
         position, cell = self._position, self._position * self._K + arm
         emitted, drafted, accepted = self._emitted[cell], self._drafted[cell], self._accepted[cell]
         self.last = (position, arm, drafted, accepted, emitted)

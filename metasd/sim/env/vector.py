@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from metasd.core.records import Bools, Context, Floats, Ints
 from metasd.core.errors import UsageError
 from metasd.core.observation import DEFAULT
-from metasd.sim.env import private as vault
+from metasd.sim.env import private
 from metasd.sim.env.engine import COUNTS, Engine, Result, Setup
 from metasd.sim.env.scalar import as_dict, check_options, check_render_mode
 from metasd.sim.env.spaces import action_space, observation_space
@@ -63,7 +63,16 @@ class MetaSDVectorEnv(VectorEnv[NDArray[np.float32], Ints, NDArray[Any]]):
         max_episode_steps: int | None = None,
     ) -> None:
         setup = Setup(
-            trace, reward, feedback, scope, draft_length, max_new_tokens, prompts, domain, observe, comparators
+            trace=trace,
+            reward=reward,
+            feedback=feedback,
+            scope=scope,
+            draft_length=draft_length,
+            max_new_tokens=max_new_tokens,
+            prompts=prompts,
+            domain=domain,
+            observe=observe,
+            comparators=comparators,
         )
         check_render_mode(render_mode, self.metadata["render_modes"])
         mode = _mode(autoreset_mode)
@@ -72,7 +81,7 @@ class MetaSDVectorEnv(VectorEnv[NDArray[np.float32], Ints, NDArray[Any]]):
         self._same = mode is AutoresetMode.SAME_STEP
         self.num_envs, self.render_mode, self.max_episode_steps = num_envs, render_mode, max_episode_steps
         engine = Engine(setup, num_envs)
-        self._handle = vault.keep(self, engine)
+        self._handle = private.keep(self, engine)
         self._all = np.arange(num_envs)
         self._over: Ints = np.zeros(0, np.int64)  # lanes whose episode has ended and that were not begun again
         self._ready = False
@@ -94,7 +103,7 @@ class MetaSDVectorEnv(VectorEnv[NDArray[np.float32], Ints, NDArray[Any]]):
         super().reset(seed=seed)
         given = check_options(options, self._options)
         lanes = self._masked(given.get("reset_mask"))
-        engine: Engine = vault.fetch(self._handle)
+        engine: Engine = private.fetch(self._handle)
         if seed is not None or not self._seeded:
             base = int(self.np_random.integers(1 << 62)) if seed is None else seed
             engine.seed(lanes, [base + int(j) for j in lanes])
@@ -117,7 +126,7 @@ class MetaSDVectorEnv(VectorEnv[NDArray[np.float32], Ints, NDArray[Any]]):
 
     def step(self, actions: Any) -> Step:
         """Play one round on every lane."""
-        engine: Engine = vault.fetch(self._handle)
+        engine: Engine = private.fetch(self._handle)
         arms = self._checked(actions)
         dummy = self._over
         rounds = engine.play(arms)
@@ -224,12 +233,12 @@ class MetaSDVectorEnv(VectorEnv[NDArray[np.float32], Ints, NDArray[Any]]):
         if self.render_mode is None:
             gym.logger.warn('render() needs a render mode; make the environment with render_mode="ansi"')
             return None
-        engine: Engine = vault.fetch(self._handle)
-        return tuple(engine.describe(lane) for lane in range(self.num_envs))
+        engine: Engine = private.fetch(self._handle)
+        return tuple(engine.describe(lane, engine.played(lane)) for lane in range(self.num_envs))
 
     def close_extras(self, **kwargs: Any) -> None:
         """Forget the trace."""
-        vault.drop(self._handle)
+        private.drop(self._handle)
 
     def __reduce__(self) -> NoReturn:
         """Refused: a copy could be played ahead to see what the original will do."""

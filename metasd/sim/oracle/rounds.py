@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from metasd.core import noise
 from metasd.core.records import Ints
 from metasd.core.pool import Pool
-from metasd.sim.oracle.board import Board, Boards, fixed, optimum
+from metasd.sim.oracle.board import Boards, fixed, optimum
 from metasd.traces.trace import Trace
 
 
@@ -39,24 +39,12 @@ def fixed_arm_rounds(
         prompts: [E] indices of texts, all by default.
         seeds: one seed or [E]; without meaning at temperature 0. ``judge`` [E] gives the streams themselves.
     """
-    return _columns(trace, pool, prompts, seeds, budget, judge, lambda board: board.emitted, len(pool))
-
-
-def greedy_rounds(trace: Trace, pool: Pool, *, prompts: Any = None, seeds: Any = 0, budget: int | None = None) -> Ints:
-    """[E] rounds of the one-step best: always the arm that emits most now. Not optimal where reach can fall."""
-    best = _columns(trace, pool, prompts, seeds, budget, None, lambda b: b.emitted.max(axis=1, keepdims=True), 1)
-    return best[:, 0]
-
-
-def _columns(
-    trace: Trace, pool: Pool, prompts: Any, seeds: Any, budget: int | None, judge: Any, pick: Any, width: int
-) -> Ints:
     boards = Boards(trace, pool, budget)
     texts, judge = episodes(trace, prompts, seeds, judge)
-    out = np.zeros((len(texts), width), np.int64)
+    out = np.zeros((len(texts), len(pool)), np.int64)
     for part in boards.chunks(texts):
         board = boards.board(texts[part], None if judge is None else judge[part])
-        out[part] = fixed(board, pick(board))
+        out[part] = fixed(board, board.emitted)
     return out
 
 
@@ -90,28 +78,3 @@ def clairvoyant_rounds(
         board = boards.board(texts[part], None if judge is None else judge[part])
         out[part] = np.rint(optimum(board)[0])
     return out
-
-
-def oracle_policy_arms(
-    trace: Trace, pool: Pool, *, prompts: Any = None, seeds: Any = 0, budget: int | None = None
-) -> list[Ints]:
-    """For each text the arms, round by round, of one optimal schedule in rounds (ties: first in pool order)."""
-    boards = Boards(trace, pool, budget)
-    texts, judge = episodes(trace, prompts, seeds)
-    out: list[Ints] = [np.zeros(0, np.int64)] * len(texts)
-    for part in boards.chunks(texts):
-        board = boards.board(texts[part], None if judge is None else judge[part])
-        arm = optimum(board)[1]
-        starts = np.cumsum(board.lengths) - board.lengths
-        for e, which in enumerate(part):
-            out[which] = _walk(arm[:, e], board, int(starts[e]), int(board.lengths[e]))
-    return out
-
-
-def _walk(arm: Ints, board: Board, first: int, length: int) -> Ints:
-    """The optimal arms of one episode, whose rows begin at ``first``."""
-    chosen, at = [], 0
-    while at < length:
-        chosen.append(int(arm[length - at]))
-        at += int(board.emitted[first + at, chosen[-1]])
-    return np.array(chosen, np.int64)

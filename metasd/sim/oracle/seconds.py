@@ -1,4 +1,4 @@
-"""The optimum and the fixed arms in seconds. The environment's side only, like ``oracle``."""
+"""The optimum in seconds. The environment's side only, like all of ``oracle``."""
 
 from __future__ import annotations
 
@@ -12,32 +12,11 @@ from metasd.core.costs import CostModel
 from metasd.core.errors import UsageError
 from metasd.core.pool import Pool
 from metasd.sim.replay.clock import Clock
-from metasd.sim.replay.lanes import Lanes
 from metasd.sim.oracle.rounds import episodes
 from metasd.sim.oracle.board import Board, Boards, agreeing, optimum
 from metasd.traces.trace import Trace
 
 _LONGEST_WITH_LAG = 4096  # tokens up to which the optimum in seconds keeps a drafter's lag in its state
-
-
-def fixed_arm_seconds(
-    trace: Trace, pool: Pool, *, seeds: Any = 0, budget: int | None = None, costs: CostModel | None = None
-) -> Floats:
-    """[P, K] modelled seconds of each text under each fixed arm, catch-up included, by playing them.
-
-    Raises UsageError when there is no clock.
-    """
-    texts, judge = episodes(trace, None, seeds)
-    out = np.zeros((len(texts), len(pool)))
-    for k in range(len(pool)):
-        lanes = Lanes(trace, pool, len(texts), budget=budget, costs=_clock(trace, costs))
-        lanes.begin(lanes.index, texts, texts, judge)
-        going = lanes.index
-        while len(going):
-            rounds = lanes.play(np.full(len(going), k), going)
-            out[rounds.lane, k] += rounds.seconds
-            going = going[~rounds.finished]
-    return out
 
 
 def clairvoyant_seconds(

@@ -15,8 +15,6 @@ from metasd.core.loop import decode
 from metasd.core.noise import key
 from metasd.policies import make
 from metasd.core.pool import Pool
-from metasd.core.results import by_domain, row
-from metasd.sim.oracle.rounds import clairvoyant_rounds, fixed_arm_rounds
 from metasd.sim.replay.session import TraceSession
 from metasd.traces import Trace
 
@@ -48,37 +46,6 @@ class Replay:
         """[P] mean over seeds of a value per episode."""
         total = np.bincount(self.prompt, weights=values, minlength=len(self.trace))
         return total / self.seeds
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Result rows by domain and in total; counts are means over seeds."""
-        optimum, arms = comparators(self.trace, self.pool, np.unique(self.seed))
-        fixed = arms.min(axis=1)
-
-        def make_row(totals: Any, rows: Ints, domain: str) -> dict[str, Any]:
-            at = self.prompt[rows]
-            return row(
-                totals,
-                policy=self.policy,
-                reset=self.reset,
-                domain=domain,
-                regret_rounds=totals.rounds - fixed[at].sum().item() / self.seeds,
-                oracle_rounds=optimum[at].sum().item() / self.seeds,
-            )
-
-        domains = [self.trace.domains[p] for p in self.prompt]
-        return by_domain(self.ledger, domains, make_row, self.seeds)
-
-
-def comparators(trace: Trace, pool: Pool, seeds: Ints) -> tuple[Floats, Floats]:
-    """[P] rounds of the clairvoyant optimum and [P, K] rounds of each arm played throughout, means over ``seeds``.
-
-    Above temperature 0 each seed has the luck that policies meet under it; at 0 one seed says all.
-    """
-    which = seeds if trace.sampled else seeds[:1]
-    P, S = len(trace), len(which)
-    episodes: dict[str, Any] = {"prompts": np.tile(np.arange(P), S), "seeds": np.repeat(which, P)}
-    optimum = clairvoyant_rounds(trace, pool, **episodes).reshape(S, P).mean(axis=0)
-    return optimum, fixed_arm_rounds(trace, pool, **episodes).reshape(S, P, len(pool)).mean(axis=0)
 
 
 def order_of(trace: Trace, seed: int) -> Ints:
@@ -116,23 +83,12 @@ def replay(
     pool = trace.pool(draft_length)
     kept = reset or policy.default_reset
     which = np.arange(first_seed, first_seed + seeds)
+    how: dict[str, Any] = {"costs": costs, "budget": budget, **policy.wants(trace.overlap is not None)}
     if kept == "never":
-        episodes = [order_of(trace, seed) for seed in which.tolist()]
-        lane_seeds = [np.full(len(trace), seed) for seed in which.tolist()]
+        orders = [order_of(trace, seed) for seed in which.tolist()]
+        session = TraceSession.in_order(trace, pool, orders=orders, seeds=which.tolist(), **how)
     else:
-        pairs = np.stack(np.meshgrid(np.arange(len(trace)), which, indexing="ij"), -1).reshape(-1, 2)
-        used = min(lanes, len(pairs))
-        episodes = [pairs[lane::used, 0] for lane in range(used)]
-        lane_seeds = [pairs[lane::used, 1] for lane in range(used)]
-    session = TraceSession(
-        trace,
-        pool,
-        episodes=episodes,
-        seeds=lane_seeds,
-        costs=costs,
-        budget=budget,
-        **policy.wants(trace.overlap is not None),
-    )
+        session = TraceSession.per_prompt(trace, pool, lanes=lanes, seeds=which.tolist(), **how)
     policy.bind(pool, session.lanes, reset=kept, overlap=trace.overlap is not None)
     ledger = Ledger(pool, len(session.episode_prompt))
     kept_rounds: list[Rounds] = []

@@ -83,13 +83,11 @@ class TraceSession:
         pool: Pool | None = None,
         *,
         lanes: int = 256,
-        seeds: int = 1,
-        prompts: Sequence[int] | None = None,
+        seeds: Sequence[int] = (0,),
         **kwargs: Any,
     ) -> TraceSession:
-        """Every text under seeds 0..seeds-1, spread over at most ``lanes`` lanes: for ``reset=prompt``."""
-        texts = np.arange(len(trace)) if prompts is None else np.asarray(prompts, np.int64)
-        pairs = np.stack(np.meshgrid(texts, np.arange(seeds), indexing="ij"), -1).reshape(-1, 2)
+        """Every text under every seed, spread over at most ``lanes`` lanes: for ``reset=prompt``."""
+        pairs = np.stack(np.meshgrid(np.arange(len(trace)), np.asarray(seeds), indexing="ij"), -1).reshape(-1, 2)
         used = max(min(lanes, len(pairs)), 1)
         split = [pairs[lane::used] for lane in range(used)]
         return cls(trace, pool, episodes=[s[:, 0] for s in split], seeds=[s[:, 1] for s in split], **kwargs)

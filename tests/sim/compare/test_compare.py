@@ -16,6 +16,7 @@ from metasd.sim.compare.job import JobOutcome, play
 from metasd.sim.compare.leaderboard import document
 from metasd.sim.compare.outcome import Comparison
 from metasd.sim.compare.run import compare, default_policies
+from metasd.sim.oracle.regret import rows
 from metasd.sim.replay.run import replay
 from metasd.traces import Trace, synthetic
 
@@ -38,7 +39,7 @@ def test_rows_are_those_of_replay(temperature: float, seeds: int) -> None:
     trace = small(temperature=temperature)
     made = document(compare([trace], ["random", "metasd-ucb"], seeds, workers=1))
     for policy in ("random", "metasd-ucb"):
-        for expected in replay(trace, policy, seeds=seeds).rows():
+        for expected in rows(replay(trace, policy, seeds=seeds)):
             found = rows_of(made, policy, expected["domain"])
             assert found["regret_rounds"] == pytest.approx(expected.pop("regret_rounds"))
             assert found["oracle_rounds"] == pytest.approx(expected.pop("oracle_rounds"))
@@ -139,7 +140,7 @@ def test_reference_can_be_a_policy(outcome: Comparison) -> None:
 def test_several_traces_are_also_taken_together() -> None:
     made = document(compare([small(0), small(1)], ["random"], 2, workers=1))
     one, two, both = (r for r in made["results"] if r["domain"] == "all")
-    assert [one["trace"], two["trace"], both["trace"]] == ["in memory", "in memory #2", "all"]
+    assert [one["trace"], two["trace"], both["trace"]] == ["synthetic two-language", "synthetic two-language #2", "all"]
     assert both["rounds"] == one["rounds"] + two["rounds"]
     assert both["prompts"] == 12
     mean = (one["fraction_of_optimum"] + two["fraction_of_optimum"]) / 2

@@ -139,7 +139,7 @@ def test_writing_to_what_is_given_changes_nothing(trace):
     """Whatever a policy does to its arrays, the session goes on as if it had not."""
 
     def run(spoil):
-        session = TraceSession.per_prompt(trace, lanes=2, seeds=2, feedback="full", reads=frozenset({"lag", "signals"}))
+        session = TraceSession.per_prompt(trace, lanes=2, seeds=range(2), feedback="full", reads=frozenset({"lag", "signals"}))
         out, n = [], 0
         while not session.done:
             context = session.context

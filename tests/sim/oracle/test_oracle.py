@@ -20,12 +20,11 @@ from metasd.sim.oracle.rounds import (
     best_fixed,
     clairvoyant_rounds,
     fixed_arm_rounds,
-    greedy_rounds,
-    oracle_policy_arms,
 )
-from metasd.sim.oracle.seconds import clairvoyant_seconds, fixed_arm_seconds
+from metasd.sim.oracle.seconds import clairvoyant_seconds
 from metasd.sim.replay.session import TraceSession
 from metasd.traces import synthetic
+from oracles import fixed_arm_seconds, greedy_rounds, oracle_policy_arms
 
 ARMS = [(0, 4), (1, 2), (2, 4), (-1, 0)]
 
@@ -84,7 +83,7 @@ def test_greedy_is_not_always_optimal(make_trace):
 def test_policies_never_beat_the_oracle_under_their_own_luck():
     for temperature in (0.0, 1.0):
         trace = synthetic("two-language", prompts=6, length=60, temperature=temperature)
-        session = TraceSession.per_prompt(trace, seeds=3)
+        session = TraceSession.per_prompt(trace, seeds=range(3))
         policy, ledger = MetaSDUCB(reward="tokens"), Ledger(session.pool, 18)
         policy.bind(session.pool, session.lanes)
         decode(session, policy, ledger)

@@ -82,7 +82,7 @@ def test_equals_the_definitions(make_trace, data):
     cut = [n for n, e in zip(lengths, trace.ended, strict=True) if not e]
     budget = data.draw(st.none() | st.integers(1, min(cut, default=30)))
     lanes = data.draw(st.integers(1, 4))
-    session = TraceSession.per_prompt(trace, pool, lanes=lanes, seeds=2, budget=budget)
+    session = TraceSession.per_prompt(trace, pool, lanes=lanes, seeds=range(2), budget=budget)
 
     def choose(episode, t):
         return int(noise.key(episode, t)) % len(pool)
@@ -101,7 +101,7 @@ def test_lanes_and_their_number_do_not_matter(make_trace):
     trace = make_trace(3, sampled=True)
     runs = []
     for lanes in (1, 3, 64):
-        session = TraceSession.per_prompt(trace, lanes=lanes, seeds=3)
+        session = TraceSession.per_prompt(trace, lanes=lanes, seeds=range(3))
         ledger = Ledger(session.pool, len(session.episode_prompt))
         policy = MetaSDUCB(reward="block_efficiency")
         policy.bind(session.pool, session.lanes)

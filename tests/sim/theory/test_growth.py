@@ -4,6 +4,7 @@ Every comparison below is one-sided with a false-alarm probability of 1e-7 under
 there are fewer than ten in this file, so a correct program fails one with probability below 1e-6. Seeds are fixed.
 """
 
+import json
 import math
 from functools import cache
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
+from metasd.cli import main
 from metasd.sim.compare.bootstrap import Values
 from metasd.sim.replay.run import replay
 from metasd.sim.theory.bounds import lai_robbins_constant, length_law
@@ -23,7 +25,7 @@ from metasd.sim.theory.growth import (
     regret_bound,
     rounds_played,
 )
-from metasd.traces import Trace, synthetic
+from metasd.traces import Trace, open_trace, synthetic
 
 FALSE_ALARM = 1e-7
 CLEAR, CLOSE = (0.9, 0.3, 0.2), (0.7, 0.6, 0.5)
@@ -177,3 +179,20 @@ def test_lai_robbins_is_below_what_ucb_pays() -> None:
     least = lai_robbins_constant(length_law(trace, trace.pool())) * math.log(2)
     assert least > 0
     assert -upper(-paid) > least
+
+
+def test_the_command_tells_growth_and_bounds(capsys: pytest.CaptureFixture[str]) -> None:
+    source = "synthetic:kind=iid,prompts=24,length=2048,arms=3,draft_length=4,overlap=false"
+    policies = [word for spec in ("random", UCB, "exp3") for word in ("--policy", spec)]
+    assert main(["growth", "--trace", source, *policies, "--json"]) == 0
+    random, ucb, _ = json.loads(capsys.readouterr().out)["results"]
+    assert random["exponent"] == pytest.approx(1, abs=0.1)
+    assert ucb["exponent"] < 0.8
+    assert ucb["regret"] < random["regret"] / 2
+    trace = open_trace(source)
+    assert ucb["lai_robbins"] == pytest.approx(lai_robbins_constant(length_law(trace, trace.pool())))
+    rates = np.array(trace.manifest["config"]["law"]["rates"])
+    assert ucb["bound"] == pytest.approx(regret_bound(rates, 4, 2048, reward="block_efficiency", beta=1))
+    assert random["bound"] is None
+    assert main(["growth", "--trace", source.replace("2048", "20"), "--policy", "random"]) == 2
+    assert "growth needs" in capsys.readouterr().err
