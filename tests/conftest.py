@@ -1,11 +1,14 @@
 from typing import Any
 
+import own_warnings
 import pytest
 
 from metasd.sim.compare.leaderboard import document
 from metasd.sim.compare.outcome import Comparison
 from metasd.sim.compare.run import compare
 from metasd.traces import synthetic
+
+own_warnings.install()
 
 POLICIES = ("metasd-ucb", "random", "fixed:arm=arm1", "metasd-ucb:beta=0.5")
 
