@@ -100,6 +100,12 @@ class Pool:
             raise UsageError(f"arm {name!r} {problem}; choose one of {', '.join(self.names)}")
         return found[0]
 
+    def with_plain(self) -> Pool:
+        """The same pool with an arm that drafts nothing, behind all others where it had none: plain is always legal."""
+        if self.plain.any():
+            return self
+        return Pool(self.drafters, [*((a.drafter, a.draft_length) for a in self.arms), (-1, 0)])
+
     def cut(self, draft_length: int) -> Pool:
         """The same pool with every draft length cut to ``draft_length``; arms that become equal are one (0: plain)."""
         arms = [(a.drafter, min(a.draft_length, draft_length)) for a in self.arms]

@@ -55,10 +55,11 @@ def row(
     regret_rounds: rounds minus those of the best fixed arm of each prompt in hindsight, summed over prompts.
     oracle_rounds: rounds of the clairvoyant optimum on the same prompts, so oracle_rounds / rounds is the
         fraction of it that was reached.
-    speedup: tokens_per_second over that of plain decoding of the same texts in the same run.
+    speedup: tokens_per_second over that of plain decoding of the same texts, in the same run or on the same clock.
     """
     names = ("prompts", "rounds", "drafted", "accepted", "emitted", "seconds", "tokens_per_second", "tokens_per_round")
     values = {name: getattr(totals, name) for name in names}
+    values |= {name: getattr(totals, name) for name in ("draft_seconds", "verify_seconds", "catch_up_seconds")}
     values |= {"acceptance": totals.acceptance, "speedup": speedup}
     values |= {"switches": totals.switches, "catch_up": totals.catch_up, "arms": totals.arms}
     head = {"policy": policy, "reset": reset, "domain": domain}

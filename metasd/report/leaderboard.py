@@ -8,63 +8,101 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from metasd.core.pool import PLAIN
 from metasd.core.results import ALL
 
-_LATER = {"best fixed arm", "best fixed arm of each domain", "best fixed arm of each prompt", "clairvoyant optimum"}
+# (heading, key, format); a column whose values are all unknown is left out.
+_IN_SECONDS = (
+    ("tokens/s", "tokens_per_second", ".1f"),
+    ("x plain", "speedup", ".2f"),
+    ("of optimum", "fraction_of_optimum_seconds", ".1%"),
+    ("vs {reference}", "difference", "+.1f"),
+    ("tokens/round", "tokens_per_round", ".2f"),
+    ("regret s", "regret_seconds", "+,.1f"),
+)
+_IN_ROUNDS = (
+    ("tokens/round", "tokens_per_round", ".2f"),
+    ("of optimum", "fraction_of_optimum", ".1%"),
+    ("vs {reference}", "difference", "+.2f"),
+    ("regret rounds", "regret_rounds", "+,.1f"),
+    ("switches", "switches", ",.0f"),
+)
+_WITH_INTERVAL = {"difference", "fraction_of_optimum"}  # the JSON has them all; a terminal has 100 columns
 
 
 def show(document: Mapping[str, Any], console: Console) -> None:
-    """Print one table a trace (and one over all traces), best policy first, comparators below."""
+    """Print one table a trace (and one over all traces), best policy first, comparators below.
+
+    Best is fastest where a clock is known, and fewest rounds where not.
+    """
     reference = document["config"]["reference"]
     for trace in dict.fromkeys(r["trace"] for r in document["results"]):
-        rows = [r for r in document["results"] if r["trace"] == trace and r["domain"] == ALL]
-        beside = [c for c in document["comparators"] if c["trace"] == trace and c["comparator"] in _LATER]
-        console.print(_table(trace, sorted(rows, key=lambda r: -(r["tokens_per_round"] or 0)), beside, reference))
+        rows = ranked([r for r in document["results"] if r["trace"] == trace and r["domain"] == ALL])
+        beside = [c for c in document["comparators"] if c["trace"] == trace and shown_beside(c)]
+        console.print(_table(trace, rows, beside, reference))
     for skipped in document["skipped"]:
         console.print(f"left out: {skipped['policy']} on {skipped['trace']} ({skipped['reason']})", style="dim")
 
 
+def rate_of(row: Mapping[str, Any]) -> str:
+    """The rate that ranks ``row``: tokens a second where a clock is known, else tokens a round."""
+    return "tokens_per_second" if row.get("currency") == "seconds" else "tokens_per_round"
+
+
+def ranked(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """``rows``, best first."""
+    return sorted(rows, key=lambda r: -(r[rate_of(r)] or 0))
+
+
+def shown_beside(comparator: Mapping[str, Any]) -> bool:
+    """Whether a table shows the comparator: the best ones, and of the arms plain decoding."""
+    return bool(comparator["comparator"] != "fixed arm" or comparator["arm"] == PLAIN)
+
+
 def _table(trace: str, rows: Sequence[Mapping[str, Any]], beside: Sequence[Mapping[str, Any]], reference: str) -> Table:
-    timed = any(r["regret_seconds"] is not None for r in rows)
+    timed = any(r["currency"] == "seconds" for r in rows)
     prompts, seeds = (rows[0]["prompts"], rows[0]["seeds"]) if rows else (0, 0)
     name = "all traces" if trace == ALL else trace
     table = Table(
         title=f"{name}: {prompts} prompts, {seeds} seeds, 95 % intervals by prompt",
+        caption=_caption(rows, timed),
         title_justify="left",
+        caption_justify="left",
         title_style="bold",
         box=None,
         pad_edge=False,
     )
     table.add_column("policy", overflow="fold")
-    headings = ["tokens/round", "of optimum", f"vs {reference}", "regret", "regret s", "switches"]
-    for heading in headings:
-        if timed or heading != "regret s":
-            table.add_column(heading, justify="right", overflow="fold")
+    shown = _IN_SECONDS if timed else _IN_ROUNDS
+    for heading, _, _ in shown:
+        table.add_column(heading.format(reference=reference), justify="right", no_wrap=True)
     for r in rows:
-        cells = _cells(r)
-        table.add_row(r["policy"] + ("" if r["reset"] == "prompt" else " (kept)"), *_without(cells, timed))
+        label = r["policy"] + ("" if r["reset"] == "prompt" else " *")
+        table.add_row(label, *(_cell(_with_difference(r), key, spec) for _, key, spec in shown))
     for c in beside:
         label = c["comparator"] + (f": {c['arm']}" if c["arm"] else "")
-        cells = [spread(c, "tokens_per_round", ".2f"), spread(c, "fraction_of_optimum", ".1%"), "", "", "", ""]
-        table.add_row(label, *_without(cells, timed), style="dim")
+        table.add_row(label, *(_cell(c, key, spec) for _, key, spec in shown), style="dim")
     return table
 
 
-def _cells(row: Mapping[str, Any]) -> list[str]:
-    paired = row["paired"]
-    difference = {"d": paired["tokens_per_round"], "intervals": {"d": paired["tokens_per_round_interval"]}}
-    return [
-        spread(row, "tokens_per_round", ".2f"),
-        spread(row, "fraction_of_optimum", ".1%"),
-        spread(difference, "d", "+.2f"),
-        spread(row, "regret_rounds", "+,.1f"),
-        spread(row, "regret_seconds", "+,.2f"),
-        format(row["switches"], ",.0f"),
-    ]
+def _caption(rows: Sequence[Mapping[str, Any]], timed: bool) -> str | None:
+    lines = ["* keeps what it learned from prompt to prompt."] if any(r["reset"] != "prompt" for r in rows) else []
+    if timed and not all(r["oracle_seconds_exact"] for r in rows):
+        lines.append("The optimum in seconds is a lower bound, so shares of it are too.")
+    return " ".join(lines) or None
 
 
-def _without(cells: list[str], timed: bool) -> list[str]:
-    return cells if timed else [*cells[:4], *cells[5:]]
+def _with_difference(row: Mapping[str, Any]) -> dict[str, Any]:
+    """``row`` with its difference to the reference, in the rate it is ranked by."""
+    name, paired = rate_of(row), row["paired"]
+    around = {**row["intervals"], "difference": paired[f"{name}_interval"]}
+    return {**row, "difference": paired[name], "intervals": around}
+
+
+def _cell(row: Mapping[str, Any], key: str, spec: str) -> str:
+    if row.get(key) is None:
+        return ""
+    return spread(row, key, spec) if key in _WITH_INTERVAL else format(row[key], spec)
 
 
 def spread(row: Mapping[str, Any], key: str, spec: str) -> str:

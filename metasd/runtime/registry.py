@@ -104,7 +104,8 @@ def build_drafters(
     """Fresh drafters for ``target`` and the pool of their arms, in the order of ``wanted`` (empty: the default pool).
 
     A SPEC is ``name:key=value,...`` with a name of ``DRAFTERS``. ``draft_length=1+3+8`` gives a drafter three arms; the
-    default is one arm of ``draft_length``. Length 0 is the plain arm, once however often it is named.
+    default is one arm of ``draft_length``. Length 0 is the plain arm, once however often it is named; a pool that does
+    not name it has it behind all others.
 
     Raises UsageError for an unknown name, key or value, and for a drafter that does not fit the target.
     """
@@ -126,7 +127,7 @@ def build_drafters(
         else:
             arms.append((-1, 0))
     unique = [arm for i, arm in enumerate(arms) if arm[0] >= 0 or arm not in arms[:i]]
-    return drafters, Pool([d.info for d in drafters], unique)
+    return drafters, Pool([d.info for d in drafters], unique).with_plain()
 
 
 def default_pool(target: Target) -> Sequence[str]:

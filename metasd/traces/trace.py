@@ -86,7 +86,9 @@ class Trace:
         return np.diff(self.offsets)
 
     def pool(self, draft_length: int | None = None) -> Pool:
-        """The arms as recorded, or all of them cut to ``draft_length`` (0: plain decoding alone).
+        """The arms as recorded and plain decoding, or all of them cut to ``draft_length`` (0: plain decoding alone).
+
+        Plain needs no column, so every trace replays with it, however old.
 
         Raises UsageError for a draft length that is negative or above the recorded one.
         """
@@ -95,9 +97,9 @@ class Trace:
         else:
             recorded = Pool(self.drafters, [(d, int(n)) for d, n in enumerate(self.draft_lengths)])
         if draft_length is None:
-            return recorded
+            return recorded.with_plain()
         self.check_draft_length(draft_length)
-        return recorded.cut(draft_length)
+        return recorded.cut(draft_length).with_plain()
 
     def check_draft_length(self, draft_length: int) -> None:
         """Raises UsageError unless 0 <= draft_length <= the recorded one."""

@@ -13,6 +13,8 @@ from metasd.core.results import ALL, BEST_FIXED
 from metasd.report.html.markup import interval, legend, number, text
 from metasd.report.html.panels import regret_panels, share_panels
 from metasd.report.html.tables import heat_map, leaderboard
+from metasd.report.leaderboard import ranked as best_first
+from metasd.report.leaderboard import rate_of, shown_beside
 
 Document = Mapping[str, Any]
 Decode = Callable[[Sequence[int]], str]
@@ -82,9 +84,8 @@ def _asset(name: str) -> str:
 
 
 def ranked(document: Document, trace: str) -> list[Mapping[str, Any]]:
-    """Total rows of a trace, most tokens per round first."""
-    rows = [r for r in document["results"] if r.get("trace", ALL) == trace and r["domain"] == ALL]
-    return sorted(rows, key=lambda r: -(r["tokens_per_round"] or 0))
+    """Total rows of a trace, best first: by tokens a second where a clock is known, else by tokens a round."""
+    return best_first([r for r in document["results"] if r.get("trace", ALL) == trace and r["domain"] == ALL])
 
 
 def _headline(document: Document) -> str:
@@ -95,19 +96,26 @@ def _headline(document: Document) -> str:
     best = ranked(document, where)[0]
     place = f"{len(document['traces'])} traces" if where == ALL and document["traces"] else where
     words = f"On {text(place)} ({best['prompts']} prompts), <b>{text(best['policy'])}</b> leads with "
-    words += f"{number(best['tokens_per_round'], '.2f')} tokens per round"
-    if best.get("fraction_of_optimum") is not None:
-        words += f", {number(best['fraction_of_optimum'], '.1%')} of what perfect foresight would reach"
+    timed = rate_of(best) == "tokens_per_second"
+    if timed:
+        words += f"{number(best['tokens_per_second'], '.1f')} tokens per second"
+        words += f", {number(best['speedup'], '.2f')} times plain decoding" if best["speedup"] is not None else ""
+        words += f" ({number(best['tokens_per_round'], '.2f')} tokens per round)"
+    else:
+        words += f"{number(best['tokens_per_round'], '.2f')} tokens per round"
+    share = best.get("fraction_of_optimum_seconds" if timed else "fraction_of_optimum")
+    if share is not None:
+        words += f", {number(share, '.1%')} of what perfect foresight would reach"
     paired = best.get("paired")
-    if paired and paired["tokens_per_round"] is not None:
-        words += f"; that is {_versus(paired, document['config']['reference'])}"
+    if paired and paired[rate_of(best)] is not None:
+        words += f"; that is {_versus(paired, rate_of(best), document['config']['reference'])}"
     return f'<p class="headline">{words}.</p>'
 
 
-def _versus(paired: Mapping[str, Any], reference: str) -> str:
+def _versus(paired: Mapping[str, Any], rate: str, reference: str) -> str:
     """The difference to the reference in words: ``0.31 more (+0.20 to +0.42) than the best fixed arm``."""
-    difference = paired["tokens_per_round"]
-    around = interval(paired["tokens_per_round_interval"], "+.2f")
+    difference = paired[rate]
+    around = interval(paired[f"{rate}_interval"], "+.2f")
     words = f"{abs(difference):.2f} {'more' if difference >= 0 else 'fewer'}" + (f" ({around})" if around else "")
     return f"{words} than {'the ' if reference == BEST_FIXED else ''}{text(reference)}"
 
@@ -137,14 +145,14 @@ def _section(document: Document, name: str) -> str:
 
 
 def _board(document: Document, name: str, rows: Sequence[Mapping[str, Any]], trace: Mapping[str, Any] | None) -> str:
-    beside = [c for c in document["comparators"] if c["trace"] == name and c["comparator"] != "fixed arm"]
+    beside = [c for c in document["comparators"] if c["trace"] == name and shown_beside(c)]
     size = f"{trace['prompts']:,} prompts, {trace['tokens']:,} tokens, {len(trace['arms'])} arms. " if trace else ""
     what = (
         f"{size}Small print under a number is its 95 % interval, from resampling prompts with all their seeds. "
-        "“Of the optimum” is the clairvoyant schedule's rounds over the policy's. Differences are paired on the same "
-        "prompts and the same noise; ▲ and ▼ mark those that stay significant at 5 % after Holm's correction. Regret "
-        "is against the best fixed arm of each prompt in hindsight, and can be negative where the best arm changes "
-        "inside a text."
+        "“Of the optimum” is what the clairvoyant schedule costs over what the policy costs; where a clock is known, "
+        "costs, order and differences are in seconds, else in rounds. Differences are paired on the same prompts and "
+        "the same noise; ▲ and ▼ mark those that stay significant at 5 % after Holm's correction. Regret is against "
+        "the best fixed arm of each prompt in hindsight, and can be negative where the best arm changes inside a text."
     )
     reference = str(document["config"].get("reference", "the reference"))
     return f'<h3>Leaderboard</h3><p class="what">{what}</p>{leaderboard(rows, beside, reference)}'

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from metasd.report.html.markup import cell, interval, number, text
+from metasd.report.leaderboard import rate_of
 
 Row = Mapping[str, Any]
 _SIGNIFICANT = 0.05
@@ -15,15 +16,19 @@ def leaderboard(rows: Sequence[Row], comparators: Sequence[Row], reference: str)
     """Sortable table of ``rows`` (one a policy), with comparators in its foot."""
     timed = any(r.get("seconds") is not None for r in rows)
     shared = any(r.get("oracle_rounds") is not None for r in rows)
-    low = min((_ends(r)[0] for r in [*rows, *comparators] if r.get("fraction_of_optimum") is not None), default=0.0)
-    heads = [_head("policy", "ascending"), _head("tokens per round", "descending", here=True)]
+    key = "fraction_of_optimum_seconds" if any(r.get("oracle_seconds") for r in rows) else "fraction_of_optimum"
+    low = min((_ends(r, key)[0] for r in [*rows, *comparators] if r.get(key) is not None), default=0.0)
+    heads = [_head("policy", "ascending")]
+    heads += [_head("tokens per second", "descending", here=True), _head("times plain", "descending")] if timed else []
+    heads += [_head("tokens per round", "descending", here=not timed)]
     heads += [_head("of the optimum", "descending")] if shared else []
     heads += [_head(f"against {reference}", "descending")] if any("paired" in r for r in rows) else []
     heads += [_head("regret, rounds", "ascending")]
-    heads += [_head("tokens per second", "descending"), _head("time regret, s", "ascending")] if timed else []
+    heads += [_head("time regret, s", "ascending"), _head("s draft", "ascending")] if timed else []
+    heads += [_head("s verify", "ascending"), _head("s catch-up", "ascending")] if timed else []
     heads += [_head("switches", "ascending")]
-    body = "".join(f"<tr>{_policy(r)}{''.join(_cells(r, timed, shared, low))}</tr>" for r in rows)
-    foot = "".join(_comparator(c, len(heads), low) for c in comparators)
+    body = "".join(f"<tr>{_policy(r)}{''.join(_cells(r, timed, key if shared else None, low))}</tr>" for r in rows)
+    foot = "".join(_comparator(c, len(heads), timed, key, low) for c in comparators)
     return (
         f'<div class="scroll" tabindex="0"><table class="board"><thead><tr>{"".join(heads)}</tr></thead>'
         f"<tbody>{body}</tbody><tfoot>{foot}</tfoot></table></div>"
@@ -40,48 +45,50 @@ def _policy(row: Row) -> str:
     return f'<th scope="row">{text(row["policy"])}{kept}</th>'
 
 
-def _cells(row: Row, timed: bool, shared: bool, low: float) -> list[str]:
+def _rates(row: Row, timed: bool) -> list[str]:
+    """Tokens per second and times plain where there is a clock, and tokens per round."""
     ends = row.get("intervals", {})
-    cells = [cell(row["tokens_per_round"], ".2f", ends.get("tokens_per_round"))]
-    if shared:
-        value, around = row.get("fraction_of_optimum"), ends.get("fraction_of_optimum")
+    shown = (("tokens_per_second", ",.1f"), ("speedup", ".2f")) if timed else ()
+    return [cell(row.get(key), spec, ends.get(key)) for key, spec in (*shown, ("tokens_per_round", ".2f"))]
+
+
+def _cells(row: Row, timed: bool, share: str | None, low: float) -> list[str]:
+    ends = row.get("intervals", {})
+    cells = _rates(row, timed)
+    if share is not None:
+        value, around = row.get(share), ends.get(share)
         cells.append(cell(value, ".1%", around, before=whisker(value, around, low)))
     if "paired" in row:
-        cells.append(_difference(row["paired"]))
+        cells.append(_difference(row["paired"], rate_of(row)))
     cells.append(cell(row["regret_rounds"], "+,.1f", ends.get("regret_rounds")))
     if timed:
-        cells.append(cell(row["tokens_per_second"], ",.1f", ends.get("tokens_per_second")))
         cells.append(cell(row.get("regret_seconds"), "+,.2f", ends.get("regret_seconds")))
+        cells += [cell(row.get(f"{part}_seconds"), ",.2f") for part in ("draft", "verify", "catch_up")]
     cells.append(cell(row["switches"], ",.0f", ends.get("switches")))
     return cells
 
 
-def _difference(paired: Mapping[str, Any]) -> str:
-    value, p = paired["tokens_per_round"], paired["p_holm"]
+def _difference(paired: Mapping[str, Any], rate: str) -> str:
+    value, p = paired[rate], paired["p_holm"]
     clear = p is not None and p < _SIGNIFICANT
     mark = "" if not clear else '<span class="up">▲ </span>' if value > 0 else '<span class="down">▼ </span>'
     chance = "" if p is None else f" (p {number(p, '.3f')})"
-    small = f"<small>{interval(paired['tokens_per_round_interval'], '+.2f')}{chance}</small>"
+    small = f"<small>{interval(paired[f'{rate}_interval'], '+.2f')}{chance}</small>"
     raw = "" if value is None else repr(float(value))
     return f'<td data-value="{raw}">{mark}<span class="n">{number(value, "+.2f")}</span>{small}</td>'
 
 
-def _comparator(row: Row, columns: int, low: float) -> str:
+def _comparator(row: Row, columns: int, timed: bool, key: str, low: float) -> str:
     name = text(row["comparator"]) + (f"<small>{text(row['arm'])}</small>" if row["arm"] else "")
     ends = row["intervals"]
-    share = cell(
-        row["fraction_of_optimum"],
-        ".1%",
-        ends["fraction_of_optimum"],
-        before=whisker(row["fraction_of_optimum"], ends["fraction_of_optimum"], low),
-    )
-    speed = cell(row["tokens_per_round"], ".2f", ends["tokens_per_round"])
-    return f'<tr><th scope="row">{name}</th>{speed}{share}{"<td></td>" * (columns - 3)}</tr>'
+    share = cell(row.get(key), ".1%", ends.get(key), before=whisker(row.get(key), ends.get(key), low))
+    cells = [*_rates(row, timed), share]
+    return f'<tr><th scope="row">{name}</th>{"".join(cells)}{"<td></td>" * (columns - 1 - len(cells))}</tr>'
 
 
-def _ends(row: Row) -> Sequence[float]:
-    around = row["intervals"]["fraction_of_optimum"]
-    return around if around is not None else [row["fraction_of_optimum"]] * 2
+def _ends(row: Row, key: str) -> Sequence[float]:
+    around = row["intervals"].get(key)
+    return around if around is not None else [row[key]] * 2
 
 
 def whisker(value: float | None, ends: Sequence[float] | None, low: float) -> str:

@@ -21,29 +21,39 @@ OPTIMUM = "clairvoyant optimum"
 
 
 def comparator_rows(outcome: TraceOutcome) -> list[dict[str, Any]]:
-    """One row a comparator over all prompts of a trace: rounds, tokens per round and fraction of the optimum."""
+    """One row a comparator over all prompts of a trace, in rounds and, where a clock is known, in seconds."""
     clusters = Clusters(np.zeros(len(outcome.trace)))
     return [_row(outcome, clusters, *one) for one in comparators(outcome)]
 
 
-def comparators(outcome: TraceOutcome) -> Iterator[tuple[str, str | None, Values]]:
-    """Name, arm (where it is a single one) and [P] rounds of each comparator."""
+def comparators(outcome: TraceOutcome) -> Iterator[tuple[str, str | None, Values, Values]]:
+    """Name, arm (where it is a single one), [P] rounds and [P] seconds (NaN without a clock) of each comparator.
+
+    "Best" is cheapest in the trace's currency. The optimum in rounds and that in seconds are two ways of playing.
+    """
     rounds = np.asarray(outcome.fixed_rounds, np.float64)
+    known = outcome.fixed_seconds()
+    seconds = np.full_like(rounds, np.nan) if known is None else known
     names = outcome.pool.names
     for k, name in enumerate(names):
-        yield "fixed arm", name, rounds[:, k]
-    overall, arm = best_fixed(rounds, [ALL] * len(rounds))
-    yield BEST_FIXED, names[arm[0]], overall
-    yield BY_DOMAIN, None, best_fixed(rounds, outcome.trace.domains)[0]
-    yield BY_PROMPT, None, best_fixed(rounds)[0]
-    yield OPTIMUM, None, np.asarray(outcome.optimum, np.float64)
+        yield "fixed arm", name, rounds[:, k], seconds[:, k]
+    every = np.arange(len(rounds))
+    groups = {BEST_FIXED: [ALL] * len(rounds), BY_DOMAIN: outcome.trace.domains, BY_PROMPT: None}
+    for label, group in groups.items():
+        arm = best_fixed(outcome.fixed_costs(), group)[1]
+        yield label, names[arm[0]] if label == BEST_FIXED else None, rounds[every, arm], seconds[every, arm]
+    ideal = outcome.optimum_seconds
+    yield OPTIMUM, None, np.asarray(outcome.optimum, np.float64), seconds[:, 0] * np.nan if ideal is None else ideal
 
 
-def _row(outcome: TraceOutcome, clusters: Clusters, name: str, arm: str | None, rounds: Values) -> dict[str, Any]:
+def _row(
+    outcome: TraceOutcome, clusters: Clusters, name: str, arm: str | None, rounds: Values, seconds: Values
+) -> dict[str, Any]:
     emitted = outcome.trace.lengths.astype(np.float64)
     optimum = np.asarray(outcome.optimum, np.float64)
     speed = clusters.estimate(np.stack([emitted, rounds], axis=1), ratio)
     share = clusters.estimate(np.stack([optimum, rounds], axis=1), ratio)
+    timed = {name: _timed(clusters, *pair) for name, pair in _rates(outcome, emitted, seconds).items()}
     return {
         "trace": outcome.name,
         "comparator": name,
@@ -51,5 +61,25 @@ def _row(outcome: TraceOutcome, clusters: Clusters, name: str, arm: str | None, 
         "rounds": float(rounds.sum()),
         "tokens_per_round": speed.value,
         "fraction_of_optimum": share.value,
-        "intervals": {"tokens_per_round": speed.interval, "fraction_of_optimum": share.interval},
+        "seconds": float(seconds.sum()) if np.isfinite(seconds).all() else None,
+        **{name: value for name, (value, _) in timed.items()},
+        "intervals": {"tokens_per_round": speed.interval, "fraction_of_optimum": share.interval}
+        | {name: interval for name, (_, interval) in timed.items()},
     }
+
+
+def _rates(outcome: TraceOutcome, emitted: Values, seconds: Values) -> dict[str, tuple[Values | None, Values]]:
+    """Numerator and denominator of each rate in seconds."""
+    return {
+        "tokens_per_second": (emitted, seconds),
+        "speedup": (outcome.plain_seconds(), seconds),
+        "fraction_of_optimum_seconds": (outcome.optimum_seconds, seconds),
+    }
+
+
+def _timed(clusters: Clusters, top: Values | None, seconds: Values) -> tuple[float | None, list[float] | None]:
+    """A rate in seconds with its interval, None without a clock."""
+    if top is None or not np.isfinite(seconds).all():
+        return None, None
+    found = clusters.estimate(np.stack([top, seconds], axis=1), ratio)
+    return found.value, found.interval

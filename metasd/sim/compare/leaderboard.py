@@ -21,6 +21,7 @@ from metasd.core.results import document as result_document
 from metasd.sim.compare import curves as figures
 from metasd.sim.compare.job import SHOWN_PROMPTS
 from metasd.sim.compare.outcome import Comparison, Played, TraceOutcome
+from metasd.sim.oracle.regret import speedup
 from metasd.sim.compare.bootstrap import Clusters, Estimate, Values, holm, mean_of_ratios, ratio, ratio_difference, total
 from metasd.sim.compare.comparators import comparator_rows
 
@@ -31,6 +32,8 @@ _INTERVALS = {
     "regret_rounds": (("regret",), total),
     "switches": (("switches",), total),
     "tokens_per_second": (("emitted", "seconds"), ratio),
+    "speedup": (("plain_seconds", "seconds"), ratio),
+    "fraction_of_optimum_seconds": (("optimum_seconds", "seconds"), ratio),
     "regret_seconds": (("regret_seconds",), total),
 }
 
@@ -47,6 +50,11 @@ class Group:
     outcomes: list[TraceOutcome]
     rows: list[Ints]
     clusters: Clusters
+
+    @property
+    def currency(self) -> str:
+        """"seconds" where every trace has a clock, else "rounds": what rows are ranked and compared by."""
+        return "seconds" if all(o.currency == "seconds" for o in self.outcomes) else "rounds"
 
     def gather(self, played: Sequence[Played]) -> dict[str, Values]:
         """By-prompt columns of a policy's outcomes on the group's traces; NaN where there is no clock."""
@@ -99,6 +107,7 @@ def columns(outcome: TraceOutcome, played: Played) -> dict[str, Values]:
     seconds = played.seconds()
     seconds = unknown if seconds is None else seconds
     best_seconds = unknown if fixed_seconds is None else fixed_seconds.min(axis=1)
+    plain_seconds = outcome.plain_seconds()
     rounds = played.count("rounds")
     return {
         "rounds": rounds,
@@ -108,6 +117,7 @@ def columns(outcome: TraceOutcome, played: Played) -> dict[str, Values]:
         "optimum_seconds": unknown if outcome.optimum_seconds is None else np.asarray(outcome.optimum_seconds),
         "regret": rounds - outcome.fixed_rounds.min(axis=1),
         "seconds": seconds,
+        "plain_seconds": unknown if plain_seconds is None else plain_seconds,
         "regret_seconds": seconds - best_seconds,
     }
 
@@ -122,7 +132,7 @@ def _group_rows(group: Group, labels: Sequence[str], reference: str | None) -> l
             found.append((known, group.gather(known)))
     against = _reference(group, reference)
     rows = [_row(group, played, cols) | {"paired": _paired(group, cols, against)} for played, cols in found]
-    adjusted = holm([r["paired"]["p_value"] for r in rows])
+    adjusted = holm([None if r["policy"] == reference else r["paired"]["p_value"] for r in rows])
     for r, p in zip(rows, adjusted, strict=True):
         r["paired"]["p_holm"] = p
     return rows
@@ -133,7 +143,7 @@ def _reference(group: Group, reference: str | None) -> dict[str, Values]:
     if reference is not None:
         named = [next(p for p in o.policies if p.entry.label == reference) for o in group.outcomes]
         return group.gather(named)
-    return group.gather([o.fixed[int(np.argmin(o.fixed_rounds.sum(axis=0)))] for o in group.outcomes])
+    return group.gather([o.fixed[int(np.argmin(o.fixed_costs().sum(axis=0)))] for o in group.outcomes])
 
 
 def _row(group: Group, played: Sequence[Played], cols: dict[str, Values]) -> dict[str, Any]:
@@ -143,11 +153,13 @@ def _row(group: Group, played: Sequence[Played], cols: dict[str, Values]) -> dic
     ]
     oracle = float(cols["optimum"].sum())
     summed = add(totals)
+    plain = float(cols["plain_seconds"].sum())
     base = row(
         summed,
         policy=played[0].entry.label,
         reset=str(played[0].settings["reset"]),
         domain=group.domain,
+        speedup=speedup(plain, summed.seconds) if np.isfinite(plain) else None,
         regret_rounds=float(cols["regret"].sum()),
         oracle_rounds=oracle,
     )
@@ -155,9 +167,11 @@ def _row(group: Group, played: Sequence[Played], cols: dict[str, Values]) -> dic
     intervals = {name: _estimate(group, cols, name).interval for name in _INTERVALS}
     extra: dict[str, Any] = {
         "trace": group.trace,
+        "currency": group.currency,
         "seeds": played[0].seeds,
         "settings": played[0].settings,
         "fraction_of_optimum": oracle / summed.rounds if summed.rounds else None,
+        "fraction_of_optimum_seconds": _share(oracle_seconds, summed.seconds),
         "regret_seconds": regret_seconds if np.isfinite(regret_seconds) else None,
         "oracle_seconds": oracle_seconds if np.isfinite(oracle_seconds) else None,
         "oracle_seconds_exact": all(o.optimum_seconds_exact for o in group.outcomes),
@@ -167,6 +181,10 @@ def _row(group: Group, played: Sequence[Played], cols: dict[str, Values]) -> dic
     extra["fraction_of_optimum_mean_of_traces"] = None if mean is None else mean.value
     intervals["fraction_of_optimum_mean_of_traces"] = None if mean is None else mean.interval
     return base | extra
+
+
+def _share(optimum: float, seconds: float | None) -> float | None:
+    return optimum / seconds if seconds and np.isfinite(optimum) else None
 
 
 def _estimate(group: Group, cols: dict[str, Values], name: str) -> Estimate:
@@ -182,8 +200,9 @@ def _mean_of_traces(group: Group, cols: dict[str, Values]) -> Estimate:
 
 
 def _paired(group: Group, cols: dict[str, Values], against: dict[str, Values]) -> dict[str, Any]:
-    """Difference to the reference in tokens per round (and per second), on the same prompts and the same noise.
+    """Difference to the reference in tokens per round and per second, on the same prompts and the same noise.
 
+    p_value: of the difference in the group's currency.
     variance_reduction: how many times smaller the variance of the paired difference is than that of independent runs.
     """
     out: dict[str, Any] = {}
@@ -192,7 +211,7 @@ def _paired(group: Group, cols: dict[str, Values], against: dict[str, Values]) -
         found = group.clusters.estimate(np.stack(four, axis=1), ratio_difference)
         out[name] = found.value if np.isfinite(found.value) else None
         out[f"{name}_interval"] = found.interval
-        if name == "tokens_per_round":
+        if bottom == group.currency:
             out |= {"p_value": found.p_value(), "variance_reduction": _reduction(group, four, found)}
     return out
 

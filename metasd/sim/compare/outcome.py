@@ -87,6 +87,21 @@ class TraceOutcome:
         known = [c for c in columns if c is not None]
         return np.stack(known, axis=1) if len(known) == len(columns) else None
 
+    @property
+    def currency(self) -> str:
+        """What users pay here: "seconds" where a clock is known, else "rounds"."""
+        return "rounds" if self.fixed_seconds() is None else "seconds"
+
+    def fixed_costs(self) -> NDArray[np.float64]:
+        """[P, K] what every arm played throughout costs, in the trace's currency."""
+        seconds = self.fixed_seconds()
+        return np.asarray(self.fixed_rounds, np.float64) if seconds is None else seconds
+
+    def plain_seconds(self) -> NDArray[np.float64] | None:
+        """[P] seconds of plain decoding, None without a clock."""
+        seconds = self.fixed_seconds()
+        return None if seconds is None else seconds[:, int(self.pool.plain.argmax())]
+
 
 @dataclass(slots=True)
 class Comparison:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from metasd.core.costs import CostModel
 from metasd.core.ledger import Totals
 from metasd.core.pool import Pool
 from metasd.core.records import Floats, Ints
@@ -19,6 +20,7 @@ def rows(outcome: Replay) -> list[dict[str, Any]]:
     """Result rows (``metasd.core.results.row``) by domain and in total; counts are means over seeds."""
     optimum, arms = comparators(outcome.trace, outcome.pool, np.unique(outcome.seed))
     fixed = arms.min(axis=1)
+    plain = None if outcome.costs is None else plain_seconds(outcome.trace, outcome.costs)
 
     def make_row(totals: Totals, at: Ints, domain: str) -> dict[str, Any]:
         prompts = outcome.prompt[at]
@@ -27,12 +29,26 @@ def rows(outcome: Replay) -> list[dict[str, Any]]:
             policy=outcome.policy,
             reset=outcome.reset,
             domain=domain,
+            speedup=None if plain is None else speedup(plain[prompts].sum().item() / outcome.seeds, totals.seconds),
             regret_rounds=totals.rounds - fixed[prompts].sum().item() / outcome.seeds,
             oracle_rounds=optimum[prompts].sum().item() / outcome.seeds,
         )
 
     domains = [outcome.trace.domains[p] for p in outcome.prompt]
     return by_domain(outcome.ledger, domains, make_row, outcome.seeds)
+
+
+def plain_seconds(trace: Trace, costs: CostModel) -> Floats:
+    """[P] modelled seconds of decoding each text plainly: a pass of the target for every token."""
+    position = np.arange(len(trace.tokens)) - np.repeat(trace.offsets[:-1], trace.lengths)
+    context = np.repeat(trace.prompt_lengths, trace.lengths) + position
+    spent = costs.verify(np.zeros(len(context), np.int64), context)
+    return np.bincount(np.repeat(np.arange(len(trace)), trace.lengths), spent, minlength=len(trace))
+
+
+def speedup(plain: float, seconds: float | None) -> float | None:
+    """How many times as fast as plain decoding of the same texts, given the seconds of both."""
+    return plain / seconds if seconds else None
 
 
 def comparators(trace: Trace, pool: Pool, seeds: Ints) -> tuple[Floats, Floats]:

@@ -32,6 +32,7 @@ class Replay:
     settings: dict[str, Any]
     trace: Trace
     pool: Pool
+    costs: CostModel | None  # the clock of its seconds
     ledger: Ledger
     prompt: Ints
     seed: Ints
@@ -94,5 +95,14 @@ def replay(
     kept_rounds: list[Rounds] = []
     decode(session, policy, ledger, on_rounds=kept_rounds.append if keep_rounds else on_rounds)
     return Replay(
-        spec, policy.settings(), trace, pool, ledger, session.episode_prompt, session.episode_seed, seeds, kept_rounds
+        policy=spec,
+        settings=policy.settings(),
+        trace=trace,
+        pool=pool,
+        costs=costs or trace.costs,
+        ledger=ledger,
+        prompt=session.episode_prompt,
+        seed=session.episode_seed,
+        seeds=seeds,
+        rounds=kept_rounds,
     )
