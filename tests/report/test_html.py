@@ -42,7 +42,7 @@ def test_every_number_of_the_tables_is_in_the_json(page: str, made: dict[str, An
     cells = re.findall(r'<td data-value="([^"]*)"[^>]*>(.*?)</td>', page)
     known = every_number(made)
     shown = re.compile(r"[+\u2212]?[\d,]+(?:\.\d+)?%?")
-    assert len(cells) == 4 * 5 + 4 * 2 + 4 * 2  # leaderboard, comparators, heat map
+    assert len(cells) == 4 * 5 + 5 * 2 + 4 * 2  # leaderboard, comparators, heat map
     for raw, inner in cells:
         values = shown.findall(unescape(re.sub(r"<[^>]+>", " ", inner)))
         assert (raw == "") == (not values)
