@@ -1,0 +1,45 @@
+"""Policies for rewards that drift: what they forget, and when."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from handmade import one_round
+
+from metasd.policies import make
+
+
+def test_glr_restarts_soon_after_a_change_and_not_before(bench):
+    pool = bench.pool(2, plain=False)
+    policy = bench.bound(make("glr-ucb:reward=block_efficiency"), pool, bench.keys(1))
+    for _ in range(60):
+        policy.update(one_round(pool, 0, 4))
+    assert policy.n[0, 0] == 60
+    delays = 0
+    while policy.n[0, 0] > 0:
+        policy.update(one_round(pool, 0, 0))
+        delays += 1
+    assert 2 <= delays <= 15
+
+
+def test_glr_statistic_equals_the_definition(bench):
+    pool = bench.pool(2, plain=False)
+    policy = bench.bound(make("glr-ucb:reward=block_efficiency,memory=40,delta=1e-9"), pool, bench.keys(1))
+    rng, x = np.random.default_rng(3), []
+
+    def kl(p, q):
+        return sum(a * math.log(a / b) for a, b in ((p, q), (1 - p, 1 - q)) if a > 0)
+
+    for t in range(90):
+        x.append(int(rng.integers(0, 5) if t < 60 else rng.integers(2, 5)))
+        policy.update(one_round(pool, 0, x[-1]))
+        kept = [v / 4 for v in x[-40:]]
+        m, mean = len(kept), sum(kept) / len(kept)
+        if t < 5:
+            continue  # nothing to split yet, or all equal
+        top = max(s * kl(np.mean(kept[:s]), mean) + (m - s) * kl(np.mean(kept[s:]), mean) for s in range(1, m))
+        for slack in (1e-6, -1e-6):
+            policy.delta = 3 * m**1.5 / math.exp(top - slack)
+            assert policy.changed(np.array([0]), np.array([0]))[0] == (slack > 0)
+        policy.delta = 1e-9
