@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from handmade import one_round
+from handmade import context, one_round
 
 from metasd.policies import make
 
@@ -43,3 +43,15 @@ def test_glr_statistic_equals_the_definition(bench):
             policy.delta = 3 * m**1.5 / math.exp(top - slack)
             assert policy.changed(np.array([0]), np.array([0]))[0] == (slack > 0)
         policy.delta = 1e-9
+
+
+def test_glr_plays_every_arm_in_turn_at_its_forced_times(bench):
+    """3 arms, explore 0.1: of every 30 rounds the first three are forced, one for each arm; no reward ever changes."""
+    pool = bench.pool(3, plain=False)
+    policy = bench.bound(make("glr-ucb:beta=0,explore=0.1,reward=block_efficiency"), pool, bench.keys(1))
+    played = []
+    for _ in range(90):
+        arm = int(policy.select(context(pool))[0])
+        played.append(arm)
+        policy.update(one_round(pool, arm, (1, 4, 2)[arm]))
+    assert played == ([0, 1, 2] + [1] * 27) * 3

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from handmade import context, one_round
+import math
+import random
+
+from handmade import context, one_round, uniforms
 
 from metasd.policies import make
 
@@ -29,3 +32,34 @@ def test_explore_then_commit_never_looks_back(bench):
         played.append(arm)
         policy.update(one_round(pool, arm, (1, 4, 2)[arm] if t < 6 else 0))
     assert played == [0, 0, 1, 1, 2, 2] + [1] * 14
+
+
+def test_sequential_halving_drops_by_the_mean_not_by_the_total(bench):
+    """A phase of 16 rounds in which arm 3, always right, has a proposal in the last one only: it stays.
+
+    Arms 0, 1 and 2 have 4 rounds each; the 3 rounds that wait for arm 3 go to the best of them, arm 2.
+    """
+    pool = bench.pool(4, plain=False)
+    policy = bench.bound(make("sequential-halving:share=1,reward=block_efficiency"), pool, bench.keys(1))
+    played = []
+    for t in range(16):
+        arm = int(policy.select(context(pool, remaining=32, available=[True, True, True, t == 15]))[0])
+        played.append(arm)
+        policy.update(one_round(pool, arm, (1, 2, 3, 4)[arm]))
+    assert played == [0] * 4 + [1] * 4 + [2] * 7 + [3]
+    assert policy.alive.tolist() == [[False, False, True, True]]
+
+
+def test_epsilon_greedy_equals_scalar_code(bench):
+    """Two uniforms a round: the first decides whether to explore, the second which arm; means else."""
+    pool, keys, rng, epsilon = bench.pool(3, plain=False), bench.keys(1), random.Random(8), 0.3
+    policy = bench.bound(make(f"epsilon-greedy:epsilon={epsilon},reward=block_efficiency"), pool, keys)
+    seen, u = [[], [], []], uniforms(keys[0])
+    for _ in range(200):
+        first, second = next(u), next(u)
+        means = [sum(x) / len(x) if x else math.inf for x in seen]
+        wanted = math.ceil(3 * second) - 1 if first < epsilon else means.index(max(means))
+        assert policy.select(context(pool)).tolist() == [wanted]
+        accepted = sum(1 for _ in range(4) if rng.random() < (0.5, 0.6, 0.55)[wanted])
+        seen[wanted].append(accepted / 4)
+        policy.update(one_round(pool, wanted, accepted))

@@ -101,3 +101,15 @@ def test_fixed_share_follows_a_change_faster_than_hedge(bench):
     allowed = np.ones((1, 2), bool)
     assert softmax(share.log_weights(), allowed)[0, 1] > 0.9
     assert softmax(hedge.log_weights(), allowed)[0, 1] < 0.1
+
+
+def test_fixed_share_weights_equal_the_formula(bench):
+    pool, rate, share = bench.pool(2), 0.7, 0.05
+    policy = bench.bound(make(f"fixed-share:rate={rate},share={share},score=acceptance"), pool, bench.keys(1))
+    agreement = np.random.default_rng(9).random((50, 2))
+    w = [1 / 3] * 3
+    for position, row in enumerate(agreement):
+        policy.observe(revealed([row], position))
+        w = [v * math.exp(-rate * (1 - g)) for v, g in zip(w, [*row, 0.0], strict=True)]  # plain agrees with nothing
+        w = [(1 - share) * v / sum(w) + share / 3 for v in w]
+        np.testing.assert_allclose(np.exp(policy.log_weights()[0]), w, rtol=1e-9)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import random
 
 import numpy as np
+import pytest
+from handmade import context, one_round, uniforms
 
 from metasd.policies import make
 from metasd.policies.switching import tsallis
@@ -28,6 +31,64 @@ def test_ucb2_plays_in_the_blocks_of_its_paper(bench):
         assert length == 0
         assert at[arm] > begin
     assert len(runs) < 60
+
+
+def test_ucb2_equals_scalar_code(bench):
+    """Arm by arm for 300 rounds: mean + sqrt((1 + alpha) ln(e t / tau(r)) / (2 tau(r))), blocks as in figure 2."""
+    pool, rng, alpha = bench.pool(3, plain=False), random.Random(4), 0.5
+    policy = bench.bound(make("ucb2:alpha=0.5,reward=block_efficiency"), pool, bench.keys(1))
+    seen, blocks, arm, left, t = [[], [], []], [0, 0, 0], 0, 0, 0
+
+    def tau(r):
+        return math.ceil((1 + alpha) ** r)
+
+    def index(k):
+        had = tau(blocks[k])
+        return sum(seen[k]) / len(seen[k]) + math.sqrt((1 + alpha) * math.log(math.e * t / had) / (2 * had))
+
+    for t in range(300):
+        if t < 3:
+            arm, left = t, 1
+        elif left == 0:
+            arm = max(range(3), key=index)
+            left = max(tau(blocks[arm] + 1) - tau(blocks[arm]), 1)
+            blocks[arm] += 1
+        assert policy.select(context(pool)).tolist() == [arm], t
+        left -= 1
+        accepted = sum(1 for _ in range(4) if rng.random() < (0.5, 0.65, 0.6)[arm])
+        seen[arm].append(accepted / 4)
+        policy.update(one_round(pool, arm, accepted))
+    assert min(blocks) > 2
+
+
+def test_tsallis_switch_equals_scalar_code(bench):
+    """Arm by arm for 300 rounds: blocks, rates, and losses over the probability their block was drawn with."""
+    pool, keys, rng, K, price = bench.pool(3, plain=False), bench.keys(1), random.Random(5), 3, 0.5
+    policy = bench.bound(make(f"tsallis-switch:price={price},reward=block_efficiency"), pool, keys)
+    losses, m, left, arm, p, within, u = [0.0] * K, 0, 0, 0, [1.0] * K, 0.0, uniforms(keys[0])
+
+    def weights(rate):
+        low, high = min(losses) - 2 * math.sqrt(K) / rate, min(losses) - 2 / rate
+        for _ in range(200):
+            x = (low + high) / 2
+            low, high = (x, high) if sum(4 / (rate * (loss - x)) ** 2 for loss in losses) < 1 else (low, x)
+        return [4 / (rate * (loss - x)) ** 2 for loss in losses]
+
+    for t in range(300):
+        uniform = next(u)
+        if left == 0:
+            losses[arm] += within / p[arm]
+            within, m = 0.0, m + 1
+            length = 1.5 * price * math.sqrt(m / K)
+            p = weights(2 * math.sqrt(2 / m) / (length + 1))
+            arm = next(k for k in range(K) if sum(p[: k + 1]) >= uniform * sum(p))
+            left = max(math.ceil(length), 1)
+        assert policy.select(context(pool)).tolist() == [arm], t
+        assert policy.p[0] == pytest.approx(p[arm], abs=1e-9)
+        left -= 1
+        accepted = sum(1 for _ in range(4) if rng.random() < (0.5, 0.7, 0.6)[arm])
+        within += 1 - accepted / 4
+        policy.update(one_round(pool, arm, accepted))
 
 
 def test_tsallis_weights_solve_their_equation():

@@ -1,9 +1,12 @@
-"""Rounds, contexts and revealed outcomes of one lane, made by hand."""
+"""Rounds, contexts and revealed outcomes of one lane, made by hand, and the uniforms that a lane draws."""
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
+from metasd.core.noise import uniform_at
 from metasd.core.records import NO_END, Context, Revealed, settle
 from metasd.core.signals import F
 
@@ -50,3 +53,8 @@ def revealed(agreement, first=0):
         censored=none.astype(bool),
         signals=np.zeros((0, 0, F)),
     )
+
+
+def uniforms(key):
+    """The uniforms of the lane with ``key``, one after the other, as floats."""
+    return (uniform_at(np.array([key]), np.array([i])).item() for i in itertools.count())
