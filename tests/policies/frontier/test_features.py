@@ -15,7 +15,10 @@ FREE = (True, False, True, True)
 
 def scalar(rows, d):
     """The columns by name of drafter ``d``, from the signals of all drafters at one start, ``rows``."""
-    match = [-1.0 if math.isnan(r["match_length"]) or not free else r["match_length"] for r, free in zip(rows, FREE)]
+    match = [
+        -1.0 if math.isnan(r["match_length"]) or not free else r["match_length"]
+        for r, free in zip(rows, FREE, strict=True)
+    ]
     speaker = match.index(max(match))
     own = d if FREE[d] else speaker
     if not FREE[d] and max(match) < 0:

@@ -49,7 +49,7 @@ def bound(prior=None):
 
 @pytest.fixture(scope="module")
 def trap():
-    """Spans of 8 tokens. At their start lookup emits 4 and the model 3; but 3 further the model emits 5, anywhere else 1.
+    """Spans of 8 tokens. At their start lookup emits 4 and the model 3; 3 further the model emits 5, anywhere else 1.
 
     So lookup first takes 1 + 4 rounds for a span, the model first 1 + 1.
     """
@@ -69,9 +69,11 @@ def trap():
 
 
 def test_fit_regresses_rounds_saved(trap):
-    """By hand: the policy found takes 2 rounds for 8 tokens, g = 4. At the start of a span the model, the reference, is
-    worth the 3 tokens it emits; lookup@20 leads to where 4 rounds are left, not 1: 3 + 4 (1 - 4) = -9; lookup@2 leads to
-    where the model leads: 3 + 4 (1 - 1) = 3."""
+    """By hand: the policy found takes 2 rounds for 8 tokens, g = 4.
+
+    At the start of a span the model, the reference, is worth the 3 tokens it emits; lookup@20 leads to where 4 rounds
+    are left, not 1: 3 + 4 (1 - 4) = -9; lookup@2 leads to where the model leads: 3 + 4 (1 - 1) = 3.
+    """
     prior = fit(trap)
     laid = lay_out(prior, Pool(DRAFTERS, [(0, 2), (0, 20), (1, 20)]))
     x = np.array([1.0, *(float(name.startswith("match>=") and int(name[7:]) <= 10) for name in NAMES[1:])])
