@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 
 import numpy as np
 from handmade import context, one_round
@@ -43,6 +44,20 @@ def test_glr_statistic_equals_the_definition(bench):
             policy.delta = 3 * m**1.5 / math.exp(top - slack)
             assert policy.changed(np.array([0]), np.array([0]))[0] == (slack > 0)
         policy.delta = 1e-9
+
+
+def test_glr_index_equals_the_formula_while_nothing_changes(bench):
+    pool, rng, beta = bench.pool(3, plain=False), random.Random(10), 0.3
+    policy = bench.bound(make(f"glr-ucb:beta={beta},delta=1e-9,reward=block_efficiency"), pool, bench.keys(1))
+    seen = [[], [], []]
+    for t in range(1, 101):
+        arm = (t - 1) % 3 if t < 10 else rng.randrange(3)
+        accepted = sum(1 for _ in range(4) if rng.random() < (0.4, 0.6, 0.5)[arm])
+        policy.update(one_round(pool, arm, accepted))
+        seen[arm].append(accepted / 4)
+        if t >= 3:
+            wanted = [sum(x) / len(x) + beta * math.sqrt(2 * math.log(t) / len(x)) for x in seen]
+            np.testing.assert_allclose(policy.index(context(pool))[0], wanted, rtol=0, atol=1e-12)
 
 
 def test_glr_plays_every_arm_in_turn_at_its_forced_times(bench):
