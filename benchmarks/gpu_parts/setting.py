@@ -51,7 +51,7 @@ def _shape(vocabulary: int, hidden: int, inner: int, layers: int, heads: int, gr
     }
 
 
-TINY = Random("random, tiny", _shape(128, 32, 64, 5, 4, 2), spread=0.3)
+TINY = Random("random, tiny", _shape(128, 32, 64, 3, 4, 2), spread=0.3)
 SMALL = Random("random, shape of SmolLM2-135M", _shape(49152, 576, 1536, 30, 9, 3))
 LARGE = Random("random, shape of Llama-3-8B", _shape(128256, 4096, 14336, 32, 32, 8))
 CONTEXT = 8192

@@ -80,7 +80,7 @@ def records() -> dict[str, Any]:
         from gpu_parts.worker import work
 
         pipe = Pipe()
-        work(pipe, Setting("random", "cpu", "bfloat16", quick=True), PARTS)
+        work(pipe, Setting("random", "cpu", "bfloat16", quick=True, draft_length=4), PARTS)
     finally:
         sys.path.remove(str(SCRIPT.parent))
     ended = [message for message in pipe.sent if message[0] != "step"]
@@ -95,17 +95,17 @@ def test_every_part_measures_what_it_says(records: dict[str, Any]) -> None:
     parity, replay = records["parity"]["found"], records["replay"]["found"]
     exact = [row for row in parity["rows"] if row["dtype"] == "float32"]
     assert [row["contender"] for row in exact] == [
-        "fixed:arm=lookup@8",
-        "fixed:arm=table@8",
-        "fixed:arm=skip@8",
+        "fixed:arm=lookup@4",
+        "fixed:arm=table@4",
+        "fixed:arm=skip@4",
         "default",
         "transformers generate",
     ]
     assert {(row["same_text"], row["texts"], row["tokens"]) for row in exact} == {(2, 2, 16)}
     assert {row["dtype"] for row in parity["rows"]} == {"float32", "bfloat16", "float16"}
     assert {row["dtype"] for row in replay["rows"]} == {"float32", "bfloat16"}
-    assert {row["draft_length"] for row in replay["rows"]} == {8, 3}
-    assert [row["differing"] for row in replay["rows"] if row["dtype"] == "float32"] == [0] * 6
+    assert {row["draft_length"] for row in replay["rows"]} == {4, 3}
+    assert [row["differing"] for row in replay["rows"] if row["dtype"] == "float32"] == [0] * 4
     assert all(1 < row["reading_ratio"] < row["ratio"] for row in replay["recordings"])
     speed = {row["contender"]: row for row in records["speed"]["found"]["rows"]}
     assert speed["fixed:arm=plain"]["speedup"] == {"median": 1.0, "least": 1.0, "most": 1.0}
