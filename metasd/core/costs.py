@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from metasd.core import files
 from metasd.core.errors import TraceError
 from metasd.core.pool import Pool
 from metasd.core.records import Floats, Ints
@@ -92,7 +93,8 @@ class CostModel:
         return cls(**(fields | arrays))
 
     def save(self, path: Path) -> None:
-        path.write_text(json.dumps(self.to_json(), indent=1) + "\n")
+        """Write ``path``. Raises FileError."""
+        files.write_text(path, json.dumps(self.to_json(), indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> CostModel:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from metasd import __version__
-from metasd.core import progress
+from metasd.core import files, progress
 from metasd.core.errors import UsageError
 from metasd.core.prompts import TOTAL, Prompt, prompts_hash
 from metasd.distill.answers import Answer, Said, greedy_answers
@@ -156,11 +156,7 @@ def _open(
         "complete": False,
         "tables": [],
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _save(folder, manifest)
-    except OSError as error:
-        raise UsageError(f"cannot write to {folder}: {error.strerror}") from None
+    _save(folder, manifest)
     return folder, manifest
 
 
@@ -182,4 +178,4 @@ def _write(folder: Path, domain: str, answers: list[Answer], target: Target, man
 
 
 def _save(folder: Path, manifest: dict[str, Any]) -> None:
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    files.write_text(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")

@@ -11,6 +11,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.text import Text
 
+from metasd.core import files
 from metasd.core.pool import Pool
 
 # Told apart by most colour-blind readers (Okabe and Ito 2008), one a drafter in pool order.
@@ -49,8 +50,7 @@ class Painter:
         self.console.print()
         self.console.print(self.legend())
         if self.svg is not None:
-            self.svg.parent.mkdir(parents=True, exist_ok=True)
-            self.svg.write_text(self._picture())
+            files.write_text(self.svg, self._picture())
 
     def _picture(self) -> str:
         """The answer and its legend as SVG, in whatever fixed-width font the reader has: nothing is fetched."""
