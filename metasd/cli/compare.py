@@ -15,9 +15,9 @@ from metasd.cli.common import (
     load_costs,
     load_prior,
     prior_option,
-    progress_console,
     reset_option,
     result_console,
+    say_approximate,
     unaligned_option,
 )
 
@@ -86,7 +86,7 @@ def command(
     result = document(outcome, reference=reference)
     for trace in result["traces"]:
         if not trace["exact"]:
-            progress_console().print(f"[yellow]approximate:[/] {trace['name']}: {trace['approximation']}")
+            say_approximate(f"{trace['name']}: {trace['approximation']}")
     if as_json:
         emit(result)
     else:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from metasd.core import files
+from metasd.core import files, jsontext
 from metasd.core.errors import UsageError
 
 FORMAT = "metasd-table-1"
@@ -150,7 +150,7 @@ class NgramTable:
         """Read a file made by ``save``. Raises UsageError when there is none, or it is not a table."""
         try:
             with safe_open(path, "numpy") as file:
-                about = json.loads((file.metadata() or {}).get("table", "{}"))
+                about = jsontext.loads((file.metadata() or {}).get("table", "{}"))
                 if about.pop("format", None) != FORMAT:
                     raise UsageError(f"{path} is not a table of format {FORMAT}; make one with metasd distill")
                 info = TableInfo(**about)

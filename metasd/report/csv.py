@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from metasd.core import files
+from metasd.core import files, jsontext, shown
 
 
 def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -38,8 +37,12 @@ def flatten(row: Mapping[str, Any]) -> dict[str, Any]:
                 stem = f"paired_{name.removesuffix('_interval')}"
                 flat |= _ends(stem, item) if name.endswith("_interval") else {stem: item}
         else:
-            flat[key] = json.dumps(value) if isinstance(value, Mapping) else value
+            flat[key] = jsontext.dumps(value) if isinstance(value, Mapping) else _printed(value)
     return flat
+
+
+def _printed(value: Any) -> Any:
+    return shown.line(value) if isinstance(value, str) else value
 
 
 def _ends(name: str, interval: Sequence[float] | None) -> dict[str, float | None]:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metasd.core import files
+from metasd.core import files, jsontext
 from metasd.core.errors import TraceError
 
 SCHEMA = 1
@@ -73,7 +73,7 @@ def digest(data: Mapping[str, Any]) -> str:
 
 def signed(data: Mapping[str, Any]) -> dict[str, Any]:
     """``data`` as JSON would give it back, with its digest."""
-    plain: dict[str, Any] = json.loads(json.dumps(data))
+    plain: dict[str, Any] = jsontext.loads(jsontext.dumps(data))
     return plain | {"digest": digest(plain)}
 
 
@@ -98,7 +98,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """
     file = path / MANIFEST
     try:
-        data = json.loads(file.read_bytes())
+        data = jsontext.loads(file.read_bytes())
     except OSError as error:
         raise TraceError(f"{file}: no manifest; {path} is not a trace folder") from error
     except ValueError as error:
@@ -137,7 +137,7 @@ def read_journal(path: Path) -> tuple[list[dict[str, Any]], int]:
 
 def _entry(line: bytes) -> dict[str, Any] | None:
     try:
-        entry = json.loads(line)
+        entry = jsontext.loads(line)
     except ValueError:
         return None
     whole = isinstance(entry, dict) and entry.get("digest") == digest(entry)

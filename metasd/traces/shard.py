@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metasd.core import files
+from metasd.core import files, jsontext
 from metasd.core.errors import TraceError
 
 Tensors = dict[str, NDArray[Any]]
@@ -81,7 +81,7 @@ def read(path: Path) -> tuple[Tensors, dict[str, str]]:
         size = int.from_bytes(data[:8].tobytes(), "little")
         if len(data) < 8 or size > min(_MAX_HEADER, len(data) - 8):
             raise ValueError("its header is cut off")
-        header = json.loads(data[8 : 8 + size].tobytes())
+        header = jsontext.loads(data[8 : 8 + size].tobytes())
         metadata = header.pop("__metadata__", {})
         body = data[8 + size :]
         tensors = {name: _view(body, **entry) for name, entry in header.items()}

@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from metasd.core import files
+from metasd.core import files, jsontext
 from metasd.core.results import ALL, BEST_FIXED
 from metasd.report.html.markup import interval, legend, number, text
 from metasd.report.html.panels import regret_panels, share_panels
@@ -61,7 +61,7 @@ def page(document: Document) -> str:
     names = list(dict.fromkeys(r.get("trace", ALL) for r in document["results"]))
     ordered = sorted(names, key=lambda n: n != ALL)
     sections = "".join(_section(document, name) for name in ordered)
-    embedded = json.dumps(document, allow_nan=False).replace("<", "\\u003c")
+    embedded = jsontext.dumps(document).replace("<", "\\u003c")
     style, script = (_asset(name) for name in ("style.css", "script.js"))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metasd import __version__
-from metasd.core import files
+from metasd.core import files, jsontext
 from metasd.core.records import Ints, Rounds
 from metasd.core.costs import CostModel
 from metasd.core.errors import UsageError
@@ -106,7 +106,7 @@ class JobOutcome:
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
                 arrays = {name: data[name] for name in data.files}
-            head = json.loads(str(arrays.pop("head")))
+            head = jsontext.loads(str(arrays.pop("head")))
             fields: dict[str, Any] = head | {k: v for k, v in arrays.items() if "." not in k}
             for group in ("counts", "times"):
                 fields[group] = {k.removeprefix(f"{group}."): v for k, v in arrays.items() if k.startswith(f"{group}.")}
