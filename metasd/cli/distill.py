@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from metasd.cli.common import FilePath, emit, json_option
+from metasd.core import shown
 
 
 @click.command("distill")
@@ -49,4 +50,4 @@ def command(
         emit(document("distill", config, [], tables=summary))
         return
     for table in summary:
-        click.echo("  ".join(f"{k} {v}" for k, v in table.items()))
+        click.echo(shown.line("  ".join(f"{k} {v}" for k, v in table.items())))

@@ -98,15 +98,20 @@ def open_models(
 
 def read_prompts(path: Path | None, prompt: str | None, turns: Literal["first", "all"]) -> list[Prompt]:
     """The prompts of a file, a bundled file named without its folder, or the one given as text."""
+    from metasd.core.ids import check_ids
+    from metasd.core.lines import check_text
     from metasd.core.prompts import DEFAULT_DOMAIN, Prompt, bundled, load_prompts
 
     if prompt is not None:
         if not prompt.strip():
             raise UsageError("--prompt is empty; give it some text")
+        check_text(prompt, "--prompt")
         return [Prompt("prompt", DEFAULT_DOMAIN, (prompt,))]
     assert path is not None
     bare = not path.exists() and path.suffix == "" and path.name == str(path)
-    return load_prompts(bundled(path.name) if bare else path, turns=turns)
+    prompts = load_prompts(bundled(path.name) if bare else path, turns=turns)
+    check_ids(prompts)
+    return prompts
 
 
 def check_numbers(

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from metasd.cli.common import FilePath, emit, json_option, model_options, result_console
+from metasd.core import shown
 
 
 @click.command("record")
@@ -43,8 +44,10 @@ def command(prompt_file: Path, out: Path, resume: bool, as_json: bool, **options
         return
     from rich.table import Table
 
+    from metasd.report.cells import words
+
     table = Table(box=None, show_header=False, pad_edge=False)
     for key, value in summary.items():
-        table.add_row(key, f"{value:.2f}" if isinstance(value, float) else str(value))
+        table.add_row(key, f"{value:.2f}" if isinstance(value, float) else words(value, limit=None))
     result_console().print(table)
-    click.echo(f"trace: {out}")
+    click.echo(shown.line(f"trace: {out}"))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from metasd.core import lines
 from metasd.core.errors import UsageError
 
 DEFAULT_DOMAIN = "default"
@@ -53,20 +54,12 @@ def load_prompts(path: Path | str, turns: Literal["first", "all"] = "first") -> 
     """
     if turns not in ("first", "all"):
         raise UsageError(f"turns {turns!r} is unknown; use first or all")
-    try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError:
-        raise UsageError(f"{path} is not UTF-8 text; a prompt file is JSON lines") from None
-    except OSError as error:
-        raise UsageError(f"prompt file {path} cannot be read: {error.strerror}") from None
     prompts: dict[str, Prompt] = {}
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            where = f"{path} line {number}"
-            prompt = _parse(line, number, where, turns)
-            if prompt.id in prompts:
-                raise UsageError(f"{where}: id {prompt.id!r} was used before; ids must differ")
-            prompts[prompt.id] = prompt
+    for row in lines.rows(lines.read(path), str(path)):
+        prompt = _parse(row.value, row.number, row.where, turns)
+        if prompt.id in prompts:
+            raise UsageError(f"{row.where}: id {prompt.id!r} was used before; ids must differ")
+        prompts[prompt.id] = prompt
     if not prompts:
         raise UsageError(f"{path} holds no prompts; write one JSON object a line, with a key prompt")
     return list(prompts.values())
@@ -78,11 +71,7 @@ def prompts_hash(prompts: Sequence[Prompt]) -> str:
     return hashlib.sha256(json.dumps(rows, ensure_ascii=True).encode()).hexdigest()
 
 
-def _parse(line: str, number: int, where: str, turns: str) -> Prompt:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise UsageError(f"{where}: not JSON ({error})") from None
+def _parse(row: Any, number: int, where: str, turns: str) -> Prompt:
     if not isinstance(row, dict):
         raise UsageError(f"{where}: {type(row).__name__} instead of an object with a key prompt")
     said = _turns(row, where)

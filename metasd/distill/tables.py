@@ -5,7 +5,6 @@ Knows the answers, the table file and the folder it writes; knows nothing of poo
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from typing import Any
 import torch
 
 from metasd import __version__
-from metasd.core import progress
+from metasd.core import files, jsontext, progress
 from metasd.core.errors import UsageError
 from metasd.core.prompts import TOTAL, Prompt, prompts_hash
 from metasd.distill.answers import Answer, Said, greedy_answers
@@ -141,7 +140,7 @@ def _open(
     there = folder / MANIFEST
     if there.is_file():
         try:
-            same = json.loads(there.read_text(encoding="utf-8"))["config"] == config
+            same = jsontext.loads(there.read_bytes())["config"] == config
         except (ValueError, KeyError, TypeError):
             same = False
         if not same:
@@ -156,11 +155,7 @@ def _open(
         "complete": False,
         "tables": [],
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _save(folder, manifest)
-    except OSError as error:
-        raise UsageError(f"cannot write to {folder}: {error.strerror}") from None
+    _save(folder, manifest)
     return folder, manifest
 
 
@@ -182,4 +177,4 @@ def _write(folder: Path, domain: str, answers: list[Answer], target: Target, man
 
 
 def _save(folder: Path, manifest: dict[str, Any]) -> None:
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    files.write_text(folder / MANIFEST, jsontext.dumps(manifest, indent=1) + "\n")

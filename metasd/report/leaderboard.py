@@ -8,7 +8,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from metasd.core import shown
 from metasd.core.results import ALL
+from metasd.report.cells import words
 
 _LATER = {"best fixed arm", "best fixed arm of each domain", "best fixed arm of each prompt", "clairvoyant optimum"}
 
@@ -21,7 +23,8 @@ def show(document: Mapping[str, Any], console: Console) -> None:
         beside = [c for c in document["comparators"] if c["trace"] == trace and c["comparator"] in _LATER]
         console.print(_table(trace, sorted(rows, key=lambda r: -(r["tokens_per_round"] or 0)), beside, reference))
     for skipped in document["skipped"]:
-        console.print(f"left out: {skipped['policy']} on {skipped['trace']} ({skipped['reason']})", style="dim")
+        left_out = f"left out: {skipped['policy']} on {skipped['trace']} ({skipped['reason']})"
+        console.print(words(left_out, "dim", None))
 
 
 def _table(trace: str, rows: Sequence[Mapping[str, Any]], beside: Sequence[Mapping[str, Any]], reference: str) -> Table:
@@ -29,9 +32,8 @@ def _table(trace: str, rows: Sequence[Mapping[str, Any]], beside: Sequence[Mappi
     prompts, seeds = (rows[0]["prompts"], rows[0]["seeds"]) if rows else (0, 0)
     name = "all traces" if trace == ALL else trace
     table = Table(
-        title=f"{name}: {prompts} prompts, {seeds} seeds, 95 % intervals by prompt",
+        title=words(f"{shown.name(name)}: {prompts} prompts, {seeds} seeds, 95 % intervals by prompt", "bold", None),
         title_justify="left",
-        title_style="bold",
         box=None,
         pad_edge=False,
     )
@@ -39,14 +41,15 @@ def _table(trace: str, rows: Sequence[Mapping[str, Any]], beside: Sequence[Mappi
     headings = ["tokens/round", "of optimum", f"vs {reference}", "regret", "regret s", "switches"]
     for heading in headings:
         if timed or heading != "regret s":
-            table.add_column(heading, justify="right", overflow="fold")
+            table.add_column(words(heading), justify="right", overflow="fold")
     for r in rows:
         cells = _cells(r)
-        table.add_row(r["policy"] + ("" if r["reset"] == "prompt" else " (kept)"), *_without(cells, timed))
+        label = r["policy"] + ("" if r["reset"] == "prompt" else " (kept)")
+        table.add_row(words(label), *_without(cells, timed))
     for c in beside:
         label = c["comparator"] + (f": {c['arm']}" if c["arm"] else "")
         cells = [spread(c, "tokens_per_round", ".2f"), spread(c, "fraction_of_optimum", ".1%"), "", "", "", ""]
-        table.add_row(label, *_without(cells, timed), style="dim")
+        table.add_row(words(label), *_without(cells, timed), style="dim")
     return table
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from metasd.core.errors import UsageError
+from metasd.core.ids import turn_id
 from metasd.core.ledger import Ledger
 from metasd.core.loop import decode
 from metasd.core.pool import Pool
@@ -38,7 +39,7 @@ def _turns(target: Target, prompt: Prompt, raw: bool, max_new_tokens: int) -> It
     said: list[str] = []
     for i, turn in enumerate(prompt.turns):
         said.append(turn)
-        name = prompt.id if i == 0 else f"{prompt.id}#{i + 1}"
+        name = turn_id(prompt, i)
         tokens = target.encode(said, raw=raw)
         check_fits(target, name, len(tokens), max_new_tokens)
         yield name, prompt.domain, tokens
