@@ -61,6 +61,11 @@ unaligned_option = click.option(
 )
 
 
+ignore_option = click.option(
+    "--ignore-generation-config", is_flag=True, help="Decode as if the target shipped no penalties, bans or lengths."
+)
+
+
 def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options that choose models and how they decode."""
     options = (
@@ -80,6 +85,7 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "--turns", type=click.Choice(["first", "all"]), default="first", help="Turns of a Spec-Bench line."
         ),
         click.option("--raw", is_flag=True, help="Do not apply the chat template."),
+        ignore_option,
     )
     for option in reversed(options):
         function = option(function)

@@ -50,6 +50,7 @@ def open_models(
     dtype: str,
     turns: Literal["first", "all"],
     raw: bool,
+    ignore_generation_config: bool = False,
     prompt_file: Path | None = None,
     prompt: str | None = None,
 ) -> Models:
@@ -59,12 +60,11 @@ def open_models(
     )
     prompts = read_prompts(prompt_file, prompt, turns)
     from metasd.runtime.conversation import encode_all
-    from metasd.runtime.load import load_target
     from metasd.runtime.registry import build_drafters
     from metasd.runtime.sampling import Sampling
 
     sampling = Sampling(temperature, top_k, top_p)
-    loaded = load_target(target, device=device, dtype=dtype)
+    loaded = open_target(target, ignore_generation_config, device=device, dtype=dtype)
     texts = encode_all(loaded, prompts, raw=raw, max_new_tokens=max_new_tokens)
 
     def build() -> tuple[list[Drafter], Pool]:
@@ -91,9 +91,30 @@ def open_models(
         "dtype": dtype,
         "raw": raw,
         "turns": turns,
+        **settings_of(loaded),
         "prompts": prompt_file.name if prompt_file else None,
     }
     return Models(loaded, build, prompts, texts, sampling, config)
+
+
+def open_target(target: str, ignore_generation_config: bool, **how: Any) -> Target:
+    """The target, with or without its generation settings. Raises UsageError for settings that cannot be honoured.
+
+    how: what else ``load_target`` takes.
+    """
+    from metasd.runtime.load import load_target
+
+    loaded = load_target(target, **how)
+    if ignore_generation_config:
+        return loaded.without_settings()
+    loaded.processors()
+    return loaded
+
+
+def settings_of(target: Target) -> dict[str, Any]:
+    """What a document's config says of the target's generation settings."""
+    settings = target.settings
+    return {"generation": dict(settings.applied), "ignore_generation_config": settings.ignored}
 
 
 def read_prompts(path: Path | None, prompt: str | None, turns: Literal["first", "all"]) -> list[Prompt]:

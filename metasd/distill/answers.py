@@ -38,8 +38,8 @@ class Answer:
 def greedy_answers(target: Target, prompts: list[list[int]], max_new_tokens: int, said: Said) -> Iterator[Answer]:
     """Greedy answers to ``prompts`` (token ids), decoded together; finished ones leave the batch.
 
-    Prompts are padded on the left; ``said`` is told the number of tokens of every step. Answers come in the order
-    in which they finish.
+    The target's generation settings are applied, as ``model.generate`` does. Prompts are padded on the left; ``said``
+    is told the number of tokens of every step. Answers come in the order in which they finish.
     """
     width = max(map(len, prompts))
     padding = [[0] * (width - len(p)) for p in prompts]
@@ -50,10 +50,15 @@ def greedy_answers(target: Target, prompts: list[list[int]], max_new_tokens: int
     forward = Forward(target.model)
     cache, alive = DynamicCache(config=target.model.config), list(range(len(prompts)))
     answers: list[list[int]] = [[] for _ in prompts]
+    made = target.processors()
+    processes = None if made is None else [made.text(prompt, max_new_tokens) for prompt in prompts]
     while alive:
         positions = (attention.cumsum(1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
-        logits = forward(tokens, cache, 1, mask=attention, positions=positions)
-        chosen = logits[:, -1].argmax(-1)
+        logits = forward(tokens, cache, 1, mask=attention, positions=positions)[:, -1]
+        if processes is not None:
+            one_by_one = (processes[r].rows(prompts[r] + answers[r], logits[[i]]) for i, r in enumerate(alive))
+            logits = torch.cat(list(one_by_one))
+        chosen = logits.argmax(-1)
         for row, token in zip(alive, chosen.tolist(), strict=True):
             answers[row].append(token)
         said(len(alive))

@@ -135,6 +135,7 @@ def _open(
         "dtype": target.dtype,
         "prompts": prompts_hash(prompts),
         "order": ORDER,
+        "generation": dict(target.settings.applied),
         **settings,
     }
     there = folder / MANIFEST

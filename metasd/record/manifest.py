@@ -48,6 +48,8 @@ def manifest_of(
             "chains": "own" if sampling.greedy else "rejected",
             "max_new_tokens": max_new_tokens,
             "seed": seed,
+            "generation": dict(target.settings.applied),
+            "ignore_generation_config": target.settings.ignored,
             "chat_template": not raw and bool(target.tokenizer.chat_template),
             "prompts": _hash(texts),
         },

@@ -46,7 +46,7 @@ class Lane:
         self.models = {d: m for d, m in enumerate(self.drafters) if isinstance(m, ModelDrafter)}
         self.revealer, self._catch_all, self._sampling = revealer, catch_all, sampling
         self._target = CachedModel(target.model)
-        self._eos = target.eos_ids
+        self._eos, self._processors = target.eos_ids, target.processors()
         self._verifier = Verifier(self._target, sampling, overlap=overlap)
         self._looks: list[Look] | None = None
 
@@ -70,6 +70,7 @@ class Lane:
         self._length = self._prompt = len(prompt)
         self._keys = np.array([noise.judge_key(seed, name), noise.key(seed, name, "target")])
         self._looks = None
+        self._process = None if self._processors is None else self._processors.text(prompt, room)
         self._target.reset()
         self._target.read(self.text[:-1])
         self._target.wait()
@@ -119,7 +120,7 @@ class Lane:
 
     def verify(self, draft: Draft) -> Verdict:
         """The target's judgement."""
-        return self._verifier.verify(self.text, draft, self._uniforms(len(draft.tokens)))
+        return self._verifier.verify(self.text, draft, self._uniforms(len(draft.tokens)), self._process)
 
     def commit(self, tokens: Sequence[int], verdict: Verdict) -> tuple[Ints, float]:
         """Commit ``tokens``; returns [D] tokens that each model drafter read for the revealer, and the seconds."""

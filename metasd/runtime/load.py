@@ -11,7 +11,7 @@ import importlib.util
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ try:
 except ImportError as error:
     raise UsageError(f"live decoding needs {error.name}, which is not installed; pip install 'metasd[live]'") from error
 
+from metasd.runtime.processors import NO_SETTINGS, GenerationSettings, Processors, ignored, shipped
+
 SMOLLM2 = "smollm2"
 SMOLLM2_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
@@ -35,7 +37,7 @@ class Target:
     """A causal language model in evaluation mode with all that the rest of the runtime must know of it.
 
     eos_ids are those of the model's generation config, so that texts end where ``model.generate`` ends them.
-    max_length is the model's context in tokens, prompt and answer together.
+    max_length is the model's context in tokens, prompt and answer together. settings are what it ships beyond that.
     """
 
     model: Any
@@ -45,6 +47,7 @@ class Target:
     tokenizer_hash: str
     eos_ids: frozenset[int]
     max_length: int
+    settings: GenerationSettings = field(default=NO_SETTINGS, hash=False)
 
     @property
     def vocab_size(self) -> int:
@@ -63,6 +66,20 @@ class Target:
     def smollm2(self) -> bool:
         """Whether the shipped tables, counted on SmolLM2's answers, speak its language."""
         return SMOLLM2 in self.name.lower()
+
+    def processors(self) -> Processors | None:
+        """What the target's settings do to its logits; None where they ask for nothing, which then costs nothing.
+
+        Raises UsageError for settings that cannot be honoured.
+        """
+        settings = self.settings
+        if not (settings.applied or settings.refused):
+            return None
+        return Processors(self.model, settings, self.eos_ids, self.name)
+
+    def without_settings(self) -> Target:
+        """The same target decoding as if it shipped no generation settings; its end-of-text tokens still count."""
+        return replace(self, settings=ignored(self.settings))
 
     def encode(self, prompt: str | Sequence[str], raw: bool = False) -> list[int]:
         """Token ids of a prompt, inside the chat template when the tokenizer has one and ``raw`` is off.
@@ -113,6 +130,7 @@ def as_target(model: Any, tokenizer: Any, name: str, revision: str = "unknown") 
         tokenizer_hash=tokenizer_hash(tokenizer),
         eos_ids=_eos_ids(model, tokenizer),
         max_length=int(limit),
+        settings=shipped(model),
     )
 
 
