@@ -20,6 +20,8 @@ FilePath = click.Path(path_type=Path)
 
 TRACE_HELP = "Folder of a recorded trace, reference (the one that ships with metasd) or synthetic:kind=iid,..."
 
+PROMPTS_HELP = "JSON lines, a .txt file (one prompt), - for standard input, or a bundled name: demo, reference."
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout, nothing else.")
 
 
