@@ -22,6 +22,8 @@ FilePath = click.Path(path_type=Path)
 
 TRACE_HELP = "Folder of a recorded trace, reference (the one that ships with metasd) or synthetic:kind=iid,..."
 
+PROMPTS_HELP = "JSON lines, a .txt file (one prompt), - for standard input, or a bundled name: demo, reference."
+
 
 def _json_alone(context: click.Context, option: click.Parameter, given: bool) -> bool:
     guard = current()

@@ -51,7 +51,7 @@ def distill(
         if value < 1:
             raise UsageError(f"{key} {value} is too small; need at least 1")
     domains = _by_domain(prompts)
-    encoded = {p.id: target.encode(p.text, raw) for p in prompts}
+    encoded = {p.id: target.encode(p.messages(), raw) for p in prompts}
     for prompt in prompts:
         check_fits(target, prompt.id, len(encoded[prompt.id]), max_new_tokens)
     settings = {"tokens_per_domain": tokens_per_domain, "max_new_tokens": max_new_tokens, "batch": batch, "raw": raw}
@@ -61,8 +61,8 @@ def distill(
     with progress.bar(tokens_per_domain * len(domains), "distill (tokens)") as advance:
         for domain, members in domains.items():
             meter = _Meter(advance, tokens_per_domain)
-            ids = [encoded[p.id] for p in members]
-            answers = _enough(target, ids, tokens_per_domain, max_new_tokens, batch, meter)
+            asked = [(encoded[p.id], p.stop) for p in members]
+            answers = _enough(target, asked, tokens_per_domain, max_new_tokens, batch, meter)
             meter.finish()
             _write(folder, domain, answers, target, manifest)
             everything += answers
@@ -92,15 +92,21 @@ class _Meter:
 
 
 def _enough(
-    target: Target, prompts: list[list[int]], wanted: int, max_new_tokens: int, batch: int, said: Said
+    target: Target,
+    asked: list[tuple[list[int], tuple[str, ...]]],
+    wanted: int,
+    max_new_tokens: int,
+    batch: int,
+    said: Said,
 ) -> list[Answer]:
     """Answers of one domain, in waves that each spread over the whole list, until there are ``wanted`` tokens."""
-    waves = -(-len(prompts) // batch)
+    waves = -(-len(asked) // batch)
     answers: list[Answer] = []
     for wave in range(waves):
         if sum(len(a.tokens) for a in answers) >= wanted:
             break
-        answers += list(greedy_answers(target, prompts[wave::waves], max_new_tokens, said))
+        prompts, ends = zip(*asked[wave::waves], strict=True)
+        answers += list(greedy_answers(target, list(prompts), max_new_tokens, said, ends))
     return answers
 
 

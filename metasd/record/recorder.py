@@ -27,6 +27,7 @@ from metasd.runtime.load import Target, check_fits
 from metasd.runtime.models import ModelDrafter
 from metasd.runtime.processors import RowProcessors
 from metasd.runtime.sampling import Sampling
+from metasd.runtime.stops import Stops, ends_in
 from metasd.traces import PromptRecord
 
 
@@ -44,8 +45,17 @@ class Recorder:
     """
 
     def __init__(
-        self, target: Target, drafters: Sequence[Drafter], pool: Pool, sampling: Sampling, *, budget: int, seed: int
+        self,
+        target: Target,
+        drafters: Sequence[Drafter],
+        pool: Pool,
+        sampling: Sampling,
+        *,
+        budget: int,
+        seed: int,
+        stops: Stops | None = None,
     ) -> None:
+        self._stops: Stops = stops or {}
         self.target, self.drafters, self.sampling, self.budget, self.seed = target, drafters, sampling, budget, seed
         self.lengths = draft_lengths(pool)
         self.models = {d: m for d, m in enumerate(drafters) if isinstance(m, ModelDrafter)}
@@ -103,7 +113,7 @@ class Recorder:
             domain=domain,
             prompt_tokens=prompt,
             tokens=answer,
-            ended=answer[-1] in self.target.eos_ids,
+            ended=self._ends(name, answer),
             margin=facts.margin,
             **cast(dict[str, Any], self._stack(written | modelled, len(answer))),
         )
@@ -130,10 +140,13 @@ class Recorder:
             else:
                 token = invert(self.sampling.probs(logits), noise.uniform_at(key, np.array([len(answer)])))
             answer.append(int(token))
-            if answer[-1] in self.target.eos_ids or len(answer) >= self.budget:
+            if self._ends(name, answer) or len(answer) >= self.budget:
                 return answer
             logits = self._cached.feed(token, 1)
             self._cached.label(answer[-1:])
+
+    def _ends(self, name: str, answer: list[int]) -> bool:
+        return ends_in(self.target, answer[:-1], answer[-1:], self._stops.get(name, ())) == 1
 
     def _stack(self, columns: dict[int, Column], T: int) -> dict[str, NDArray[Any]]:
         """The record's arrays, [T, D] and [T, D, G], of the drafters' columns."""

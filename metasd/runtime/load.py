@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from metasd.core.errors import UsageError
-from metasd.runtime import gguf
+from metasd.core.prompts import Message
+from metasd.runtime import gguf, template
 
 try:
     import torch
@@ -81,19 +82,13 @@ class Target:
         """The same target decoding as if it shipped no generation settings; its end-of-text tokens still count."""
         return replace(self, settings=ignored(self.settings))
 
-    def encode(self, prompt: str | Sequence[str], raw: bool = False) -> list[int]:
-        """Token ids of a prompt, inside the chat template when the tokenizer has one and ``raw`` is off.
+    def encode(self, prompt: str | Sequence[Message], raw: bool = False) -> list[int]:
+        """Token ids of a prompt or a conversation, inside the chat template unless there is none or ``raw`` is on.
 
-        A sequence is a conversation, the user's and the assistant's turns alternating; it needs a chat template.
+        Raises UsageError for a conversation without a chat template, or one that the template does not take.
         """
-        said = [prompt] if isinstance(prompt, str) else list(prompt)
-        if self.tokenizer.chat_template and not raw:
-            turns = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(said)]
-            text = self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-            ids = self.tokenizer(text, add_special_tokens=False).input_ids
-        else:
-            ids = self.tokenizer("".join(said)).input_ids
-        return [int(i) for i in ids]
+        said: Sequence[Message] = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        return template.encode(self.tokenizer, said, self.name, raw=raw)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of answer tokens, end-of-text marks left out."""
