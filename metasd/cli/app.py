@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections.abc import Sequence
 
@@ -9,9 +11,12 @@ import click
 
 from metasd import __version__
 from metasd.cli import compare, demo, distill, fit, growth, info, record, replay, run, trace
+from metasd.cli.streams import STDOUT, Streams, left
+from metasd.core import shown
 from metasd.core.errors import MetaSDError
 
 INTERRUPTED = 130
+LEFT = 141  # as the shell has it for a program that SIGPIPE ends
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -27,7 +32,22 @@ for command in (trace.group, growth.command, demo.command, info.policies, info.d
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 done, 2 bad input, 3 invalid trace, 130 interrupted."""
+    """Run one command and return its exit code.
+
+    0 done, 2 bad input, 3 invalid trace, 130 interrupted, 141 the reader of a pipe has gone (said by nobody).
+    """
+    with Streams() as streams:
+        try:
+            code = _run(arguments)
+            streams.finish()
+            return code
+        except OSError as error:
+            streams.give_up()
+            return LEFT if left(error) else _fail(f"{error.filename}: {error.strerror}", MetaSDError.exit_code)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    """One command. Raises OSError for what is wrong with stdout, and for nothing else."""
     try:
         result = app.main(
             args=None if arguments is None else list(arguments), prog_name="metasd", standalone_mode=False
@@ -39,14 +59,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         return _fail(error.format_message(), MetaSDError.exit_code)
     except MetaSDError as error:
-        return _fail(str(error), error.exit_code)
+        return _fail(error, error.exit_code)
     except OSError as error:
+        if error.filename == STDOUT:
+            raise
         named = f"{error.filename}: " if error.filename else ""
         return _fail(f"{named}{error.strerror or error}", MetaSDError.exit_code)
+    except SystemExit as error:  # how click and rich leave when the reader of a pipe has gone
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE), STDOUT) from error
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted; shards already committed are kept (record --resume goes on)", INTERRUPTED)
 
 
-def _fail(message: str, code: int) -> int:
-    print("metasd: " + " ".join(message.split()), file=sys.stderr)  # noqa: T201 - the one place that reports failure
+def _fail(message: object, code: int) -> int:
+    print("metasd: " + shown.message(message), file=sys.stderr)  # noqa: T201 - the one place that reports failure
     return code

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from metasd.cli.streams import current
+from metasd.core import jsontext, shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,7 +22,24 @@ FilePath = click.Path(path_type=Path)
 
 TRACE_HELP = "Folder of a recorded trace, reference (the one that ships with metasd) or synthetic:kind=iid,..."
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout, nothing else.")
+PROMPTS_HELP = "JSON lines, a .txt file (one prompt), - for standard input, or a bundled name: demo, reference."
+
+
+def _json_alone(context: click.Context, option: click.Parameter, given: bool) -> bool:
+    guard = current()
+    if given and guard is not None:
+        guard.json_alone()
+    return given
+
+
+json_option = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    is_eager=True,
+    callback=_json_alone,
+    help="Print one JSON document on stdout, nothing else.",
+)
 
 
 def once(context: click.Context, option: click.Parameter, given: tuple[Any, ...]) -> Any:
@@ -44,6 +63,11 @@ unaligned_option = click.option(
 )
 
 
+ignore_option = click.option(
+    "--ignore-generation-config", is_flag=True, help="Decode as if the target shipped no penalties, bans or lengths."
+)
+
+
 def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options that choose models and how they decode."""
     options = (
@@ -63,6 +87,7 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "--turns", type=click.Choice(["first", "all"]), default="first", help="Turns of a Spec-Bench line."
         ),
         click.option("--raw", is_flag=True, help="Do not apply the chat template."),
+        ignore_option,
     )
     for option in reversed(options):
         function = option(function)
@@ -80,12 +105,23 @@ def result_console() -> Console:
     """Where tables go: stdout. A pipe has no width of its own, so give it a wide one."""
     from rich.console import Console
 
-    return Console() if sys.stdout.isatty() else Console(width=160)
+    return Console() if sys.stdout is not None and sys.stdout.isatty() else Console(width=160)
+
+
+def say_approximate(what: str) -> None:
+    """Say on stderr in which way a trace is not exact."""
+    from rich.text import Text
+
+    progress_console().print(Text.assemble(("approximate: ", "yellow"), shown.line(what)))
 
 
 def emit(document: Mapping[str, Any]) -> None:
     """Print ``document`` as one line of JSON on stdout."""
-    click.echo(json.dumps(document, allow_nan=False))
+    text, guard = jsontext.dumps(document), current()
+    if guard is None:
+        click.echo(text)
+    else:
+        guard.result(text)
 
 
 def load_costs(path: Path | None) -> CostModel | None:
@@ -108,9 +144,9 @@ def load_prior(path: Path | None) -> dict[str, Any] | None:
     if path is None:
         return None
     try:
-        prior = json.loads(path.read_text())
+        prior = jsontext.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise UsageError(f"--prior {path}: {error}; write one with metasd fit") from error
+        raise UsageError(f"--prior {path}: {shown.reason(error)}; write one with metasd fit") from error
     if not isinstance(prior, dict):
         raise UsageError(f"--prior {path} is not a JSON object; write one with metasd fit")
     return prior

@@ -15,9 +15,9 @@ from metasd.cli.common import (
     load_costs,
     load_prior,
     prior_option,
-    progress_console,
     reset_option,
     result_console,
+    say_approximate,
     unaligned_option,
 )
 
@@ -60,10 +60,14 @@ def command(
     Further trace folders may follow the first: --trace A B C. Without --policy, every policy that needs no setting
     and can run on the traces takes part. With --prior, policies that take one play with and without it.
     """
+    from metasd.core import files
     from metasd.core.progress import bar
+    from metasd.report.leaderboard import show
     from metasd.sim.compare.leaderboard import document
     from metasd.sim.compare.run import compare
 
+    for file in filter(None, (csv_file, html_file)):
+        files.check_place(file)
     outcome = compare(
         [*sources, *more],
         specs,
@@ -80,6 +84,13 @@ def command(
     if prior is not None:
         outcome.config["prior"] = {"file": prior.name, "sha256": sha256(prior.read_bytes()).hexdigest()}
     result = document(outcome, reference=reference)
+    for trace in result["traces"]:
+        if not trace["exact"]:
+            say_approximate(f"{trace['name']}: {trace['approximation']}")
+    if as_json:
+        emit(result)
+    else:
+        show(result, result_console())
     if csv_file is not None:
         from metasd.report.csv import write_csv
 
@@ -88,12 +99,3 @@ def command(
         from metasd.report.html.page import write_report
 
         write_report(result, html_file)
-    for trace in result["traces"]:
-        if not trace["exact"]:
-            progress_console().print(f"[yellow]approximate:[/] {trace['name']}: {trace['approximation']}")
-    if as_json:
-        emit(result)
-        return
-    from metasd.report.leaderboard import show
-
-    show(result, result_console())

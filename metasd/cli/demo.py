@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from metasd.cli.common import FilePath, progress_console, result_console
+from metasd.cli.common import FilePath, ignore_option, progress_console, result_console
 
 if TYPE_CHECKING:
     from metasd.cli.models import Models
@@ -23,12 +23,13 @@ RECORDED_LENGTH = 8
 @click.option("--target", default="smollm2", show_default=True, help="Hub id, folder, .gguf file or smollm2.")
 @click.option("--per-domain", type=click.IntRange(1, 4), default=2, show_default=True, help="Prompts of each domain.")
 @click.option("--max-new-tokens", type=click.IntRange(min=8), default=64, show_default=True)
-def command(out: Path, target: str, per_domain: int, max_new_tokens: int) -> None:
+@ignore_option
+def command(out: Path, target: str, per_domain: int, max_new_tokens: int, ignore_generation_config: bool) -> None:
     """Record a small trace from a real model, replay every policy on it, and decode live with the best one."""
     from metasd.traces import open_trace
 
     log = progress_console()
-    models = _open(target, per_domain, max_new_tokens)
+    models = _open(target, per_domain, max_new_tokens, ignore_generation_config)
     trace_folder, report = out / "trace", out / "report.html"
     log.rule("1. record: what every drafter would have done at every position")
     _record(models, trace_folder, max_new_tokens)
@@ -44,7 +45,7 @@ def command(out: Path, target: str, per_domain: int, max_new_tokens: int) -> Non
         raise click.ClickException("the demo's own checks failed, see above; please report it with metasd env")
 
 
-def _open(target: str, per_domain: int, max_new_tokens: int) -> Models:
+def _open(target: str, per_domain: int, max_new_tokens: int, ignore_generation_config: bool) -> Models:
     from metasd.cli.models import open_models
 
     models = open_models(
@@ -60,6 +61,7 @@ def _open(target: str, per_domain: int, max_new_tokens: int) -> Models:
         dtype="float32",
         turns="first",
         raw=False,
+        ignore_generation_config=ignore_generation_config,
         prompt_file=Path("demo"),
     )
     kept: list[Any] = []

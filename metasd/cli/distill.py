@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from metasd.cli.common import FilePath, emit, json_option
+from metasd.cli.common import FilePath, emit, ignore_option, json_option
+from metasd.core import shown
 
 
 @click.command("distill")
@@ -17,6 +18,7 @@ from metasd.cli.common import FilePath, emit, json_option
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=192, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--dtype", default="float32", show_default=True)
+@ignore_option
 @json_option
 def command(
     target: str,
@@ -26,16 +28,16 @@ def command(
     max_new_tokens: int,
     device: str,
     dtype: str,
+    ignore_generation_config: bool,
     as_json: bool,
 ) -> None:
     """Build one n-gram table a domain, and one over all, from the target's own greedy answers."""
-    from metasd.cli.models import read_prompts
+    from metasd.cli.models import open_target, read_prompts, settings_of
     from metasd.core.results import document
     from metasd.distill.tables import distill
-    from metasd.runtime.load import load_target
 
     prompts = read_prompts(prompt_file, None, "first")
-    model = load_target(target, device=device, dtype=dtype)
+    model = open_target(target, ignore_generation_config, device=device, dtype=dtype)
     summary = distill(model, prompts, out, tokens_per_domain=tokens_per_domain, max_new_tokens=max_new_tokens)
     if as_json:
         config = {
@@ -45,8 +47,9 @@ def command(
             "max_new_tokens": max_new_tokens,
             "device": device,
             "dtype": dtype,
+            **settings_of(model),
         }
         emit(document("distill", config, [], tables=summary))
         return
     for table in summary:
-        click.echo("  ".join(f"{k} {v}" for k, v in table.items()))
+        click.echo(shown.line("  ".join(f"{k} {v}" for k, v in table.items())))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -18,10 +17,11 @@ from metasd.cli.common import TRACE_HELP, FilePath, unaligned_option
 @unaligned_option
 def command(sources: tuple[str, ...], more: tuple[str, ...], spec: str, out: Path, include_unaligned: bool) -> None:
     """Learn a policy's prior from recorded traces, for --prior of replay, run and compare."""
+    from metasd.core import files, jsontext, shown
     from metasd.sim.fit import fit
     from metasd.traces import open_trace
 
+    files.check_place(out)
     prior = fit([open_trace(source, include_unaligned=include_unaligned) for source in (*sources, *more)], spec)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(prior) + "\n")
-    click.echo(f"{out}: {out.stat().st_size / 1000:.0f} kB")
+    files.write_text(out, jsontext.dumps(prior) + "\n")
+    click.echo(shown.line(f"{out}: {out.stat().st_size / 1000:.0f} kB"))

@@ -36,12 +36,14 @@ def command(source: str, specs: tuple[str, ...], seeds: int, as_json: bool) -> N
         return
     from rich.table import Table
 
-    table = Table(title=f"{trace.name}: {len(trace)} prompts, {seeds} seeds", box=None, pad_edge=False)
+    from metasd.report.cells import words
+
+    table = Table(title=words(f"{trace.name}: {len(trace)} prompts, {seeds} seeds"), box=None, pad_edge=False)
     table.add_column("policy")
     for heading, _, _ in _COLUMNS:
         table.add_column(heading, justify="right")
     for row in found:
         row["least"] = row["lai_robbins"] * math.log(row["rounds"])
         values = ["-" if row[key] is None else format(row[key], spec) for _, key, spec in _COLUMNS]
-        table.add_row(row["policy"], *values)
+        table.add_row(words(row["policy"]), *values)
     result_console().print(table)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import os
 import platform
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import click
 
 from metasd.cli.common import emit, json_option, result_console
+from metasd.core import jsontext
 
 
 def _first_line(thing: Any) -> str:
@@ -25,11 +25,14 @@ def _show(rows: list[dict[str, Any]], as_json: bool, kind: str) -> None:
         return
     from rich.table import Table
 
+    from metasd.report.cells import words
+
     table = Table(box=None, pad_edge=False)
     for heading in ("name", "settings", "what it does"):
         table.add_column(heading, overflow="fold")
     for row in rows:
-        table.add_row(row["name"], ", ".join(f"{k}={v}" for k, v in row["settings"].items()), row["help"])
+        settings = ", ".join(f"{k}={v}" for k, v in row["settings"].items())
+        table.add_row(*(words(said, limit=None) for said in (row["name"], settings, row["help"])))
     result_console().print(table)
 
 
@@ -78,7 +81,7 @@ def env(as_json: bool) -> None:
     if as_json:
         emit(document("env", {}, [], **machine))
     else:
-        click.echo(json.dumps({"versions": versions()} | machine, indent=2))
+        click.echo(jsontext.dumps({"versions": versions()} | machine, indent=2))
 
 
 def _accelerator() -> str | None:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from metasd.core.errors import UsageError
+from metasd.core.prompts import DEFAULT_DOMAIN, STDIN, Prompt, bundled, load_prompts
 
 if TYPE_CHECKING:
     from metasd.core.pool import Pool
-    from metasd.core.prompts import Prompt
     from metasd.drafters.base import Drafter
     from metasd.runtime.conversation import EncodedPrompt
     from metasd.runtime.load import Target
     from metasd.runtime.sampling import Sampling
+    from metasd.runtime.stops import Stops
 
 
 @dataclass(slots=True)
@@ -29,6 +31,7 @@ class Models:
     texts: list[EncodedPrompt]
     sampling: Sampling
     config: dict[str, Any]
+    stops: Stops
 
     def build(self, draft_length: int | None = None) -> tuple[list[Drafter], Pool]:
         """Fresh drafters and their pool, its arms cut to ``draft_length``."""
@@ -50,6 +53,7 @@ def open_models(
     dtype: str,
     turns: Literal["first", "all"],
     raw: bool,
+    ignore_generation_config: bool = False,
     prompt_file: Path | None = None,
     prompt: str | None = None,
 ) -> Models:
@@ -58,13 +62,12 @@ def open_models(
         draft_length=draft_length, max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p
     )
     prompts = read_prompts(prompt_file, prompt, turns)
-    from metasd.runtime.conversation import encode_all
-    from metasd.runtime.load import load_target
+    from metasd.runtime.conversation import encode_all, stops_of
     from metasd.runtime.registry import build_drafters
     from metasd.runtime.sampling import Sampling
 
     sampling = Sampling(temperature, top_k, top_p)
-    loaded = load_target(target, device=device, dtype=dtype)
+    loaded = open_target(target, ignore_generation_config, device=device, dtype=dtype)
     texts = encode_all(loaded, prompts, raw=raw, max_new_tokens=max_new_tokens)
 
     def build() -> tuple[list[Drafter], Pool]:
@@ -91,22 +94,48 @@ def open_models(
         "dtype": dtype,
         "raw": raw,
         "turns": turns,
+        **settings_of(loaded),
         "prompts": prompt_file.name if prompt_file else None,
     }
-    return Models(loaded, build, prompts, texts, sampling, config)
+    return Models(loaded, build, prompts, texts, sampling, config, stops_of(prompts))
+
+
+def open_target(target: str, ignore_generation_config: bool, **how: Any) -> Target:
+    """The target, with or without its generation settings. Raises UsageError for settings that cannot be honoured.
+
+    how: what else ``load_target`` takes.
+    """
+    from metasd.runtime.load import load_target
+
+    loaded = load_target(target, **how)
+    if ignore_generation_config:
+        return loaded.without_settings()
+    loaded.processors()
+    return loaded
+
+
+def settings_of(target: Target) -> dict[str, Any]:
+    """What a document's config says of the target's generation settings."""
+    settings = target.settings
+    return {"generation": dict(settings.applied), "ignore_generation_config": settings.ignored}
 
 
 def read_prompts(path: Path | None, prompt: str | None, turns: Literal["first", "all"]) -> list[Prompt]:
     """The prompts of a file, a bundled file named without its folder, or the one given as text."""
-    from metasd.core.prompts import DEFAULT_DOMAIN, Prompt, bundled, load_prompts
+    from metasd.core.ids import check_ids
+    from metasd.core.lines import check_text
 
     if prompt is not None:
-        if not prompt.strip():
+        text = sys.stdin.read().removesuffix("\n") if prompt == STDIN else prompt
+        if not text.strip():
             raise UsageError("--prompt is empty; give it some text")
-        return [Prompt("prompt", DEFAULT_DOMAIN, (prompt,))]
+        check_text(text, "--prompt")
+        return [Prompt("prompt", DEFAULT_DOMAIN, (text,))]
     assert path is not None
-    bare = not path.exists() and path.suffix == "" and path.name == str(path)
-    return load_prompts(bundled(path.name) if bare else path, turns=turns)
+    bare = str(path) != STDIN and not path.exists() and path.suffix == "" and path.name == str(path)
+    prompts = load_prompts(bundled(path.name) if bare else path, turns=turns)
+    check_ids(prompts)
+    return prompts
 
 
 def check_numbers(

@@ -7,13 +7,12 @@ from typing import Any
 
 import click
 
-from metasd.cli.common import FilePath, emit, json_option, model_options, result_console
+from metasd.cli.common import PROMPTS_HELP, FilePath, emit, json_option, model_options, result_console
+from metasd.core import shown
 
 
 @click.command("record")
-@click.option(
-    "--prompts", "prompt_file", type=FilePath, required=True, help="JSON lines, or a bundled name: demo, reference."
-)
+@click.option("--prompts", "prompt_file", type=FilePath, required=True, help=PROMPTS_HELP)
 @click.option("--out", type=FilePath, required=True, help="Folder of the new trace.")
 @click.option("--resume", is_flag=True, help="Go on with a recording that was interrupted.")
 @model_options
@@ -37,14 +36,17 @@ def command(prompt_file: Path, out: Path, resume: bool, as_json: bool, **options
         seed=options["seed"],
         raw=options["raw"],
         resume=resume,
+        stops=models.stops,
     )
     if as_json:
         emit(document("record", models.config, [], record=summary))
         return
     from rich.table import Table
 
+    from metasd.report.cells import words
+
     table = Table(box=None, show_header=False, pad_edge=False)
     for key, value in summary.items():
-        table.add_row(key, f"{value:.2f}" if isinstance(value, float) else str(value))
+        table.add_row(key, f"{value:.2f}" if isinstance(value, float) else words(value, limit=None))
     result_console().print(table)
-    click.echo(f"trace: {out}")
+    click.echo(shown.line(f"trace: {out}"))

@@ -12,9 +12,9 @@ from metasd.cli.common import (
     load_costs,
     load_prior,
     prior_option,
-    progress_console,
     reset_option,
     result_console,
+    say_approximate,
     trace_option,
     unaligned_option,
 )
@@ -59,7 +59,7 @@ def command(
     ]
     rows = [row for outcome in outcomes for row in rows_of(outcome)]
     if not trace.exact:
-        progress_console().print(f"[yellow]approximate:[/] {trace.manifest['approximation']}")
+        say_approximate(trace.manifest["approximation"])
     if not as_json:
         show(rows, result_console())
         return

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from metasd.cli.common import (
+    PROMPTS_HELP,
     FilePath,
     emit,
     json_option,
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 
 
 @click.command("run")
-@click.option("--prompts", "prompt_file", type=FilePath, help="JSON lines, or a bundled name: demo, reference.")
-@click.option("--prompt", help="One prompt, streamed to the terminal.")
+@click.option("--prompts", "prompt_file", type=FilePath, help=PROMPTS_HELP)
+@click.option("--prompt", help="One prompt, streamed to the terminal; - reads it from standard input.")
 @click.option(
     "--policy", "spec", default="default", show_default=True, metavar="SPEC", help="name or name:key=value,..."
 )
@@ -76,6 +77,7 @@ def command(
         sampling=models.sampling,
         seed=options["seed"],
         costs=load_costs(costs),
+        stops=models.stops,
     )
     entrants = live.contenders([spec], partial(models.build, cut), baseline=baseline, prior=learned)
     if prompt is not None and not as_json:
@@ -101,9 +103,10 @@ def document_of(
 ) -> dict[str, Any]:
     """The JSON document of a run, with the texts that the policy decoded."""
     from metasd.core.results import document
+    from metasd.runtime.stops import shown
 
     texts = [
-        {"id": name, "token_ids": tokens, "text": models.target.decode(tokens)}
+        {"id": name, "token_ids": tokens, "text": shown(models.target, tokens, models.stops.get(name, ()))}
         for (name, _, _), tokens in zip(models.texts, entrant.session.texts, strict=True)
     ]
     extra = {"forward_share": entrant.session.forward_share}

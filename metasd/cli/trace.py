@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from metasd.cli.common import FilePath, emit, json_option, result_console
+from metasd.core import shown
 
 
 @click.group("trace")
@@ -29,9 +30,11 @@ def show(source: str, as_json: bool) -> None:
         return
     from rich.table import Table
 
+    from metasd.report.cells import words
+
     table = Table(box=None, show_header=False, pad_edge=False)
     for key, value in facts.items():
-        table.add_row(key, value if isinstance(value, str) else str(value))
+        table.add_row(key, words(value, limit=None))
     result_console().print(table)
 
 
@@ -43,7 +46,7 @@ def validate(source: str) -> None:
     from metasd.traces.find import folder_of
 
     for fact in check(folder_of(source)):
-        click.echo(fact)
+        click.echo(shown.line(fact))
 
 
 @group.command("split")
@@ -70,12 +73,13 @@ def import_(form: str, path: Path, out: Path, as_json: bool) -> None:
 
     made = import_trace(form, path, out)
     for warning in made.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        click.echo(shown.line(f"warning: {warning}"), err=True)
     if as_json:
         extra = {"unaligned": made.unaligned, "warnings": made.warnings}
         emit(document("trace import", {"format": form, "path": path.name}, [], trace=describe(out), **extra))
     else:
-        click.echo(f"{out}: {made.prompts} prompts, {made.rows} positions, {made.unaligned} prompts unaligned")
+        said = f"{out}: {made.prompts} prompts, {made.rows} positions, {made.unaligned} prompts unaligned"
+        click.echo(shown.line(said))
 
 
 @group.command("synth")

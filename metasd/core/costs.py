@@ -5,13 +5,13 @@ Acceptance replays exactly; time is modelled. One trace can therefore be replaye
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from metasd.core import files, jsontext, shown
 from metasd.core.errors import TraceError
 from metasd.core.pool import Pool
 from metasd.core.records import Floats, Ints
@@ -92,11 +92,13 @@ class CostModel:
         return cls(**(fields | arrays))
 
     def save(self, path: Path) -> None:
-        path.write_text(json.dumps(self.to_json(), indent=1) + "\n")
+        """Write ``path``. Raises FileError."""
+        files.write_text(path, jsontext.dumps(self.to_json(), indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> CostModel:
         try:
-            return cls.from_json(json.loads(path.read_text()))
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise TraceError(f"{path}: not a costs file ({error}); record the trace again or remove it") from error
+            return cls.from_json(jsontext.loads(path.read_bytes()))
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            why = shown.reason(error)
+            raise TraceError(f"{path}: not a costs file ({why}); record the trace again or remove it") from error

@@ -1,4 +1,4 @@
-"""The two kinds of failure a user can cause, each with the exit code the command line gives it."""
+"""The kinds of failure a user can cause, each with the exit code the command line gives it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ class MetaSDError(Exception):
 
 class UsageError(MetaSDError, ValueError):
     """Wrong usage or bad input: an unknown name, a malformed line, an impossible setting."""
+
+
+class FileError(MetaSDError):
+    """A file that cannot be written; the message names it, the cause and the mend."""
 
 
 class TraceError(MetaSDError):

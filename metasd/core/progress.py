@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from metasd.core import shown
+
 EVERY = 10.0
 """Seconds between lines where stderr is not a terminal."""
 
@@ -44,7 +46,7 @@ def _terminal(total: int, label: str) -> Iterator[Advance]:
                 progress.advance(task, steps)
 
             def say(self, line: str) -> None:
-                progress.console.print(line, highlight=False, markup=False)
+                progress.console.print(shown.line(line), highlight=False, markup=False)
 
         yield _Bar()
 
@@ -66,4 +68,4 @@ class _Lines:
         self.say(f"{self.label}: {self.done}/{self.total}, {left:.0f} s left")
 
     def say(self, line: str) -> None:
-        print(line, file=sys.stderr, flush=True)  # noqa: T201
+        print(shown.line(line), file=sys.stderr, flush=True)  # noqa: T201

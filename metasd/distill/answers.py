@@ -18,6 +18,7 @@ from transformers import DynamicCache
 from metasd.drafters.ngrams import ORDER
 from metasd.runtime.engine.forward import Forward
 from metasd.runtime.load import Target
+from metasd.runtime.stops import ends_in
 
 LOOP_WINDOW, LOOP_PERIOD = 64, 32
 
@@ -35,10 +36,17 @@ class Answer:
 
 
 @torch.inference_mode()
-def greedy_answers(target: Target, prompts: list[list[int]], max_new_tokens: int, said: Said) -> Iterator[Answer]:
+def greedy_answers(
+    target: Target,
+    prompts: list[list[int]],
+    max_new_tokens: int,
+    said: Said,
+    ends: Sequence[Sequence[str]] | None = None,
+) -> Iterator[Answer]:
     """Greedy answers to ``prompts`` (token ids), decoded together; finished ones leave the batch.
 
-    Prompts are padded on the left; ``said`` is told the number of tokens of every step. Answers come in the order
+    The target's generation settings are applied, as ``model.generate`` does. Prompts are padded on the left; ``said``
+    is told the number of tokens of every step; ``ends`` are the stop strings of each prompt. Answers come in the order
     in which they finish.
     """
     width = max(map(len, prompts))
@@ -50,14 +58,19 @@ def greedy_answers(target: Target, prompts: list[list[int]], max_new_tokens: int
     forward = Forward(target.model)
     cache, alive = DynamicCache(config=target.model.config), list(range(len(prompts)))
     answers: list[list[int]] = [[] for _ in prompts]
+    made = target.processors()
+    processes = None if made is None else [made.text(prompt, max_new_tokens) for prompt in prompts]
     while alive:
         positions = (attention.cumsum(1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
-        logits = forward(tokens, cache, 1, mask=attention, positions=positions)
-        chosen = logits[:, -1].argmax(-1)
+        logits = forward(tokens, cache, 1, mask=attention, positions=positions)[:, -1]
+        if processes is not None:
+            one_by_one = (processes[r].rows(prompts[r] + answers[r], logits[[i]]) for i, r in enumerate(alive))
+            logits = torch.cat(list(one_by_one))
+        chosen = logits.argmax(-1)
         for row, token in zip(alive, chosen.tolist(), strict=True):
             answers[row].append(token)
         said(len(alive))
-        stops = [_stop(answers[row], target, max_new_tokens) for row in alive]
+        stops = [_stop(answers[row], target, max_new_tokens, ends[row] if ends else ()) for row in alive]
         for row, stop in zip(alive, stops, strict=True):
             if stop is not None:
                 yield _answer(prompts[row], answers[row], stop)
@@ -70,8 +83,8 @@ def greedy_answers(target: Target, prompts: list[list[int]], max_new_tokens: int
         attention = torch.cat([attention, attention.new_ones(len(attention), 1)], dim=1)
 
 
-def _stop(answer: list[int], target: Target, limit: int) -> str | None:
-    if answer[-1] in target.eos_ids:
+def _stop(answer: list[int], target: Target, limit: int, ends: Sequence[str]) -> str | None:
+    if ends_in(target, answer[:-1], answer[-1:], ends) == 1:
         return "ended"
     if loop_period(answer):
         return "looped"

@@ -5,7 +5,6 @@ Knows the answers, the table file and the folder it writes; knows nothing of poo
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from typing import Any
 import torch
 
 from metasd import __version__
-from metasd.core import progress
+from metasd.core import files, jsontext, progress
 from metasd.core.errors import UsageError
 from metasd.core.prompts import TOTAL, Prompt, prompts_hash
 from metasd.distill.answers import Answer, Said, greedy_answers
@@ -52,7 +51,7 @@ def distill(
         if value < 1:
             raise UsageError(f"{key} {value} is too small; need at least 1")
     domains = _by_domain(prompts)
-    encoded = {p.id: target.encode(p.text, raw) for p in prompts}
+    encoded = {p.id: target.encode(p.messages(), raw) for p in prompts}
     for prompt in prompts:
         check_fits(target, prompt.id, len(encoded[prompt.id]), max_new_tokens)
     settings = {"tokens_per_domain": tokens_per_domain, "max_new_tokens": max_new_tokens, "batch": batch, "raw": raw}
@@ -62,8 +61,8 @@ def distill(
     with progress.bar(tokens_per_domain * len(domains), "distill (tokens)") as advance:
         for domain, members in domains.items():
             meter = _Meter(advance, tokens_per_domain)
-            ids = [encoded[p.id] for p in members]
-            answers = _enough(target, ids, tokens_per_domain, max_new_tokens, batch, meter)
+            asked = [(encoded[p.id], p.stop) for p in members]
+            answers = _enough(target, asked, tokens_per_domain, max_new_tokens, batch, meter)
             meter.finish()
             _write(folder, domain, answers, target, manifest)
             everything += answers
@@ -93,15 +92,21 @@ class _Meter:
 
 
 def _enough(
-    target: Target, prompts: list[list[int]], wanted: int, max_new_tokens: int, batch: int, said: Said
+    target: Target,
+    asked: list[tuple[list[int], tuple[str, ...]]],
+    wanted: int,
+    max_new_tokens: int,
+    batch: int,
+    said: Said,
 ) -> list[Answer]:
     """Answers of one domain, in waves that each spread over the whole list, until there are ``wanted`` tokens."""
-    waves = -(-len(prompts) // batch)
+    waves = -(-len(asked) // batch)
     answers: list[Answer] = []
     for wave in range(waves):
         if sum(len(a.tokens) for a in answers) >= wanted:
             break
-        answers += list(greedy_answers(target, prompts[wave::waves], max_new_tokens, said))
+        prompts, ends = zip(*asked[wave::waves], strict=True)
+        answers += list(greedy_answers(target, list(prompts), max_new_tokens, said, ends))
     return answers
 
 
@@ -136,12 +141,13 @@ def _open(
         "dtype": target.dtype,
         "prompts": prompts_hash(prompts),
         "order": ORDER,
+        "generation": dict(target.settings.applied),
         **settings,
     }
     there = folder / MANIFEST
     if there.is_file():
         try:
-            same = json.loads(there.read_text(encoding="utf-8"))["config"] == config
+            same = jsontext.loads(there.read_bytes())["config"] == config
         except (ValueError, KeyError, TypeError):
             same = False
         if not same:
@@ -156,11 +162,7 @@ def _open(
         "complete": False,
         "tables": [],
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _save(folder, manifest)
-    except OSError as error:
-        raise UsageError(f"cannot write to {folder}: {error.strerror}") from None
+    _save(folder, manifest)
     return folder, manifest
 
 
@@ -182,4 +184,4 @@ def _write(folder: Path, domain: str, answers: list[Answer], target: Target, man
 
 
 def _save(folder: Path, manifest: dict[str, Any]) -> None:
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    files.write_text(folder / MANIFEST, jsontext.dumps(manifest, indent=1) + "\n")

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from metasd.core import files, jsontext
 from metasd.core.errors import UsageError
 
 FORMAT = "metasd-table-1"
@@ -129,7 +130,10 @@ class NgramTable:
     # -- file ---------------------------------------------------------------------------------------------------
 
     def save(self, path: Path | str) -> None:
-        """Write one safetensors file: per order k the sorted runs [n, k], their tokens [n] and shares [n] (u8)."""
+        """Write one safetensors file: per order k the sorted runs [n, k], their tokens [n] and shares [n] (u8).
+
+        Raises FileError.
+        """
         kind = np.uint16 if self.info.vocabulary <= 1 << 16 else np.uint32
         arrays: dict[str, NDArray[Any]] = {}
         for order in range(1, self.order + 1):
@@ -139,14 +143,14 @@ class NgramTable:
             arrays[f"shares{order}"] = np.array([_steps(r[2]) for r in rows], np.uint8)
         # One key of metadata: safetensors writes several in no fixed order, and equal tables should be equal files.
         data = save(arrays, {"table": json.dumps({"format": FORMAT, **asdict(self.info)})})
-        Path(path).write_bytes(data)  # save_file would leave it readable by the owner alone
+        files.write_bytes(path, data)  # save_file would leave it readable by the owner alone
 
     @classmethod
     def load(cls, path: Path | str) -> NgramTable:
         """Read a file made by ``save``. Raises UsageError when there is none, or it is not a table."""
         try:
             with safe_open(path, "numpy") as file:
-                about = json.loads((file.metadata() or {}).get("table", "{}"))
+                about = jsontext.loads((file.metadata() or {}).get("table", "{}"))
                 if about.pop("format", None) != FORMAT:
                     raise UsageError(f"{path} is not a table of format {FORMAT}; make one with metasd distill")
                 info = TableInfo(**about)

@@ -35,7 +35,7 @@ NODES = 512
 class TextFacts:
     """What the pass over the text said of the target itself."""
 
-    margin: NDArray[np.float32]  # [T] top-1 minus top-2 logit
+    margin: NDArray[np.float32]  # [T] top-1 minus top-2 logit, NaN where the settings leave one token
     mismatches: int = 0  # positions whose argmax is not the text (above temperature 0: whose probability is 0)
 
 
@@ -112,7 +112,8 @@ class Chains:
             return
         told = torch.as_tensor([text.answer[s] for s in rows], device=logits.device)
         top = logits[: len(rows)].float().topk(2, dim=-1).values
-        facts.margin[rows] = (top[:, 0] - top[:, 1]).cpu().numpy()
+        margin = top[:, 0] - top[:, 1]
+        facts.margin[rows] = margin.masked_fill(margin.isinf(), torch.nan).cpu().numpy()
         if self.sampled:
             wrong = p[: len(rows)].gather(1, told[:, None])[:, 0] <= 0
         else:

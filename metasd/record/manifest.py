@@ -17,6 +17,7 @@ from metasd.record.recorder import draft_lengths
 from metasd.runtime.conversation import EncodedPrompt
 from metasd.runtime.load import Target
 from metasd.runtime.sampling import OVERLAP_TEMPERATURE, Sampling
+from metasd.runtime.stops import Stops
 
 
 def manifest_of(
@@ -28,6 +29,7 @@ def manifest_of(
     max_new_tokens: int,
     seed: int,
     raw: bool,
+    stops: Stops | None = None,
 ) -> dict[str, Any]:
     """The manifest of a recording. A resumed one must have the same ``config``; the rest is for the reader."""
     return {
@@ -48,8 +50,10 @@ def manifest_of(
             "chains": "own" if sampling.greedy else "rejected",
             "max_new_tokens": max_new_tokens,
             "seed": seed,
+            "generation": dict(target.settings.applied),
+            "ignore_generation_config": target.settings.ignored,
             "chat_template": not raw and bool(target.tokenizer.chat_template),
-            "prompts": _hash(texts),
+            "prompts": _hash(texts, stops or {}),
         },
         "pool": pool.to_json(),
         "draft_lengths": draft_lengths(pool),
@@ -78,6 +82,7 @@ def _cpu() -> str:
     return next(names, platform.processor() or platform.machine())
 
 
-def _hash(texts: Sequence[EncodedPrompt]) -> str:
-    """Over ids, domains and tokens, in order."""
-    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
+def _hash(texts: Sequence[EncodedPrompt], stops: Stops) -> str:
+    """Over ids, domains and tokens, in order, and the stop strings where there are some."""
+    told = [list(texts), dict(stops)] if stops else texts
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()

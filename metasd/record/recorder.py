@@ -18,13 +18,16 @@ from metasd.core.signals import F
 from metasd.drafters.base import Drafter, TextDrafter
 from metasd.record.chains import Chains
 from metasd.record.columns import Column, invert, walk
-from metasd.record.reader import PackedReader, reader_for
+from metasd.record.processed import ProcessedReader
+from metasd.record.reader import PackedReader, Reader, reader_for
 from metasd.record.trie import RecordedText
 from metasd.runtime.conversation import EncodedPrompt
 from metasd.runtime.engine.cache import CachedModel
 from metasd.runtime.load import Target, check_fits
 from metasd.runtime.models import ModelDrafter
+from metasd.runtime.processors import RowProcessors
 from metasd.runtime.sampling import Sampling
+from metasd.runtime.stops import Stops, ends_in
 from metasd.traces import PromptRecord
 
 
@@ -37,12 +40,22 @@ class Recorder:
         tokens: answer tokens recorded. mismatches: by prompt, positions where plain decoding and the wide pass differ.
         packed: by model, whether it is read in wide passes.
 
-    Raises UsageError for a drafter of a kind that cannot be recorded.
+    Raises UsageError for a drafter of a kind that cannot be recorded, and for settings of the target that cannot be
+    honoured.
     """
 
     def __init__(
-        self, target: Target, drafters: Sequence[Drafter], pool: Pool, sampling: Sampling, *, budget: int, seed: int
+        self,
+        target: Target,
+        drafters: Sequence[Drafter],
+        pool: Pool,
+        sampling: Sampling,
+        *,
+        budget: int,
+        seed: int,
+        stops: Stops | None = None,
     ) -> None:
+        self._stops: Stops = stops or {}
         self.target, self.drafters, self.sampling, self.budget, self.seed = target, drafters, sampling, budget, seed
         self.lengths = draft_lengths(pool)
         self.models = {d: m for d, m in enumerate(drafters) if isinstance(m, ModelDrafter)}
@@ -57,10 +70,13 @@ class Recorder:
         self.tokens = 0
         self.mismatches: dict[str, int] = {}
         self._cached = CachedModel(target.model)
-        reader = reader_for(target.model)
+        self._processors = target.processors()
+        reader: Reader = reader_for(target.model)
         readers = {d: (reader_for(m.cached.model, m._fit), int(self.lengths[d])) for d, m in self.models.items()}
         self.packed = {"target": isinstance(reader, PackedReader)}
         self.packed |= {self.models[d].info.name: isinstance(r, PackedReader) for d, (r, _) in readers.items()}
+        if self._processors is not None:
+            reader = self._processed = ProcessedReader(reader)
         self._chains = Chains(reader, readers, sampling, target.vocab_size)
 
     def check(self, name: str, prompt: Sequence[int]) -> None:
@@ -79,8 +95,11 @@ class Recorder:
     def record(self, entry: EncodedPrompt) -> PromptRecord:
         """The record of one prompt."""
         name, domain, prompt = entry
+        process = None
+        if self._processors is not None:
+            process = self._processed.process = self._processors.text(prompt, self.budget)
         with self.stage("plain"):
-            answer = self._decode(name, prompt)
+            answer = self._decode(name, prompt, process)
         with self.stage("text_drafters"):
             written = {d: walk(x, prompt, answer, int(self.lengths[d])) for d, x in self.writers.items()}
         text = RecordedText(prompt, answer, self.limit, int(noise.key(self.seed, name, "draft")))
@@ -94,7 +113,7 @@ class Recorder:
             domain=domain,
             prompt_tokens=prompt,
             tokens=answer,
-            ended=answer[-1] in self.target.eos_ids,
+            ended=self._ends(name, answer),
             margin=facts.margin,
             **cast(dict[str, Any], self._stack(written | modelled, len(answer))),
         )
@@ -108,21 +127,26 @@ class Recorder:
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 
-    def _decode(self, name: str, prompt: Sequence[int]) -> list[int]:
+    def _decode(self, name: str, prompt: Sequence[int], process: RowProcessors | None) -> list[int]:
         """Plain decoding: the answer, its end-of-text token included, at most ``budget`` tokens."""
         key, answer = np.array([noise.key(self.seed, name, "text")]), list[int]()
         self._cached.reset()
         logits = self._cached.forward(prompt, 1)
         while True:
+            if process is not None:
+                logits = process.rows([*prompt, *answer], logits)
             if self.sampling.greedy:
                 token = logits.argmax(-1)
             else:
                 token = invert(self.sampling.probs(logits), noise.uniform_at(key, np.array([len(answer)])))
             answer.append(int(token))
-            if answer[-1] in self.target.eos_ids or len(answer) >= self.budget:
+            if self._ends(name, answer) or len(answer) >= self.budget:
                 return answer
             logits = self._cached.feed(token, 1)
             self._cached.label(answer[-1:])
+
+    def _ends(self, name: str, answer: list[int]) -> bool:
+        return ends_in(self.target, answer[:-1], answer[-1:], self._stops.get(name, ())) == 1
 
     def _stack(self, columns: dict[int, Column], T: int) -> dict[str, NDArray[Any]]:
         """The record's arrays, [T, D] and [T, D, G], of the drafters' columns."""

@@ -24,6 +24,7 @@ from metasd.record.timing import measure_costs
 from metasd.runtime.conversation import EncodedPrompt
 from metasd.runtime.load import Target
 from metasd.runtime.sampling import Sampling
+from metasd.runtime.stops import Stops
 from metasd.traces import Trace, TraceWriter, open_trace
 
 FLUSH_SECONDS = 60.0
@@ -44,6 +45,7 @@ def record(
     seed: int = 0,
     raw: bool = False,
     resume: bool = False,
+    stops: Stops | None = None,
 ) -> dict[str, Any]:
     """Record ``texts`` (id, domain, prompt tokens) into the trace folder ``out``; returns a summary (see ``_summary``).
 
@@ -54,6 +56,7 @@ def record(
     Args:
         sampling: how the target decodes; greedily by default.
         raw: no chat template.
+        stops: stop strings by prompt id.
         resume: go on behind the prompts committed so far; another configuration is refused.
 
     An interrupt commits what is recorded and is raised again. Raises UsageError for what the user can mend.
@@ -71,10 +74,12 @@ def record(
         raise UsageError("the drafters are not those of the pool; build both together")
     sampling = sampling or Sampling()
     started = time.perf_counter()
-    recorder = Recorder(target, drafters, pool, sampling, budget=max_new_tokens, seed=seed)
+    recorder = Recorder(target, drafters, pool, sampling, budget=max_new_tokens, seed=seed, stops=stops)
     for name, _, tokens in texts:
         recorder.check(name, tokens)
-    manifest = manifest_of(target, pool, texts, sampling, max_new_tokens=max_new_tokens, seed=seed, raw=raw)
+    manifest = manifest_of(
+        target, pool, texts, sampling, max_new_tokens=max_new_tokens, seed=seed, raw=raw, stops=stops
+    )
     with TraceWriter(out, manifest, resume=resume) as writer:
         done = _follow(recorder, out, writer, texts)
         with progress.bar(len(texts) - done, "recording (prompts)") as advance:

@@ -95,6 +95,8 @@ class _Bench:
         self.tokens = [int(t) for t in np.resize(np.asarray(text), room + widest)]
         self.widths = sorted({int(w) for w in np.linspace(1, widest, min(widest, WIDTHS)).round()})
         self.contexts = [self.near, far] if far >= 2 * self.near else [self.near]
+        made = target.processors()
+        self.process = None if made is None else made.text(self.tokens[: self.near], room - self.near)
         self.caches = [CachedModel(target.model) for _ in self.contexts]
         for cached, context in zip(self.caches, self.contexts, strict=True):
             if context > 1:
@@ -124,7 +126,7 @@ class _Bench:
         draft = Draft(self.tokens[context : context + width - 1], [1.0] * (width - 1))
         verifier = Verifier(cached, Sampling(), overlap=False)
         started = time.perf_counter()
-        verifier.verify(self.tokens[:context], draft)
+        verifier.verify(self.tokens[:context], draft, process=self.process)
         return time.perf_counter() - started
 
     def fitted(self, made: Sequence[_Timings]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.text import Text
 
+from metasd.core import files, shown
 from metasd.core.pool import Pool
 
 # Told apart by most colour-blind readers (Okabe and Ito 2008), one a drafter in pool order.
@@ -49,8 +50,7 @@ class Painter:
         self.console.print()
         self.console.print(self.legend())
         if self.svg is not None:
-            self.svg.parent.mkdir(parents=True, exist_ok=True)
-            self.svg.write_text(self._picture())
+            files.write_text(self.svg, self._picture())
 
     def _picture(self) -> str:
         """The answer and its legend as SVG, in whatever fixed-width font the reader has: nothing is fetched."""
@@ -71,7 +71,7 @@ class Painter:
         text = self.decode(self.ids)
         if text.endswith("�"):
             return
-        piece = Text(text[len(self.shown) :], style=style)
+        piece = Text(shown.block(text[len(self.shown) :]), style=style)
         self.shown = text
         self.answer.append_text(piece)
         self.console.print(piece, end="", soft_wrap=True)
@@ -81,7 +81,7 @@ class Painter:
         total = max(len(self.ids), 1)
         parts = [Text("\n")]
         for source, n in sorted(self.by_source.items()):
-            name = "the target itself" if source < 0 else self.pool.drafters[source].name
+            name = "the target itself" if source < 0 else shown.name(self.pool.drafters[source].name)
             style = TARGET_STYLE if source < 0 else colour(source)
             parts.append(Text(f"■ {name} {n / total:.0%}   ", style=style))
         return Text.assemble(*parts)

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import csv
-import json
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from metasd.core import files, jsontext, shown
+
 
 def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write ``rows`` (see ``metasd.sim.compare.leaderboard``) to ``path``; unknown values are empty."""
+    """Write ``rows`` (see ``metasd.sim.compare.leaderboard``) to ``path``; unknown values are empty.
+
+    Raises FileError.
+    """
     flat = [flatten(r) for r in rows]
     header = list(dict.fromkeys(key for r in flat for key in r))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, header, restval="")
-        writer.writeheader()
-        writer.writerows(flat)
+    made = io.StringIO(newline="")
+    writer = csv.DictWriter(made, header, restval="")
+    writer.writeheader()
+    writer.writerows(flat)
+    files.write_text(path, made.getvalue())
 
 
 def flatten(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -32,8 +37,12 @@ def flatten(row: Mapping[str, Any]) -> dict[str, Any]:
                 stem = f"paired_{name.removesuffix('_interval')}"
                 flat |= _ends(stem, item) if name.endswith("_interval") else {stem: item}
         else:
-            flat[key] = json.dumps(value) if isinstance(value, Mapping) else value
+            flat[key] = jsontext.dumps(value) if isinstance(value, Mapping) else _printed(value)
     return flat
+
+
+def _printed(value: Any) -> Any:
+    return shown.line(value) if isinstance(value, str) else value
 
 
 def _ends(name: str, interval: Sequence[float] | None) -> dict[str, float | None]:

@@ -8,8 +8,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from metasd.core import shown
 from metasd.core.pool import PLAIN
 from metasd.core.results import ALL
+from metasd.report.cells import words
 
 # (heading, key, format); a column whose values are all unknown is left out.
 _IN_SECONDS = (
@@ -41,7 +43,8 @@ def show(document: Mapping[str, Any], console: Console) -> None:
         beside = [c for c in document["comparators"] if c["trace"] == trace and shown_beside(c)]
         console.print(_table(trace, rows, beside, reference))
     for skipped in document["skipped"]:
-        console.print(f"left out: {skipped['policy']} on {skipped['trace']} ({skipped['reason']})", style="dim")
+        left_out = f"left out: {skipped['policy']} on {skipped['trace']} ({skipped['reason']})"
+        console.print(words(left_out, "dim", None))
 
 
 def rate_of(row: Mapping[str, Any]) -> str:
@@ -64,24 +67,23 @@ def _table(trace: str, rows: Sequence[Mapping[str, Any]], beside: Sequence[Mappi
     prompts, seeds = (rows[0]["prompts"], rows[0]["seeds"]) if rows else (0, 0)
     name = "all traces" if trace == ALL else trace
     table = Table(
-        title=f"{name}: {prompts} prompts, {seeds} seeds, 95 % intervals by prompt",
+        title=words(f"{shown.name(name)}: {prompts} prompts, {seeds} seeds, 95 % intervals by prompt", "bold", None),
         caption=_caption(rows, timed),
         title_justify="left",
         caption_justify="left",
-        title_style="bold",
         box=None,
         pad_edge=False,
     )
     table.add_column("policy", overflow="fold")
-    shown = _IN_SECONDS if timed else _IN_ROUNDS
-    for heading, _, _ in shown:
-        table.add_column(heading.format(reference=reference), justify="right", no_wrap=True)
+    columns = _IN_SECONDS if timed else _IN_ROUNDS
+    for heading, _, _ in columns:
+        table.add_column(words(heading.format(reference=reference)), justify="right", no_wrap=True)
     for r in rows:
         label = r["policy"] + ("" if r["reset"] == "prompt" else " *")
-        table.add_row(label, *(_cell(_with_difference(r), key, spec) for _, key, spec in shown))
+        table.add_row(words(label), *(_cell(_with_difference(r), key, spec) for _, key, spec in columns))
     for c in beside:
         label = c["comparator"] + (f": {c['arm']}" if c["arm"] else "")
-        table.add_row(label, *(_cell(c, key, spec) for _, key, spec in shown), style="dim")
+        table.add_row(words(label), *(_cell(c, key, spec) for _, key, spec in columns), style="dim")
     return table
 
 

@@ -8,7 +8,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from metasd.core import shown
 from metasd.core.results import ALL
+from metasd.report.cells import words
 
 # (heading, key, format); a column whose values are all unknown is left out.
 _COLUMNS: tuple[tuple[str, str, str], ...] = (
@@ -47,8 +49,8 @@ def _table(domain: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     cells = [dict(r) | {"fraction": fraction(r)} for r in rows]
     columns = [c for c in _COLUMNS if any(r[c[1]] is not None for r in cells)]
     prompts = rows[0]["prompts"] if rows else 0
-    title = f"{'all domains' if domain == ALL else domain}, {prompts} prompt{'s' if prompts != 1 else ''}"
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    title = f"{'all domains' if domain == ALL else shown.name(domain)}, {prompts} prompt{'s' if prompts != 1 else ''}"
+    table = Table(title=words(title, "bold", None), title_justify="left", box=None, pad_edge=False)
     table.add_column("policy", overflow="fold")
     for heading, _, _ in columns:
         table.add_column(heading, justify="right", no_wrap=True)
@@ -56,5 +58,5 @@ def _table(domain: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     for r in cells:
         values = ["-" if r[key] is None else format(r[key], spec) for _, key, spec in columns]
         label = f"{r['policy']}" + ("" if r["reset"] == "prompt" else " (kept)")
-        table.add_row(label, *values, shares(r["arms"]))
+        table.add_row(words(label), *values, words(shares(r["arms"]), limit=None))
     return table

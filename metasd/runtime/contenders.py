@@ -24,6 +24,7 @@ from metasd.runtime.conversation import EncodedPrompt
 from metasd.runtime.load import Target
 from metasd.runtime.sampling import Sampling
 from metasd.runtime.session import LiveSession
+from metasd.runtime.stops import Stops
 
 PLAIN_SPEC = "fixed:arm=plain"
 
@@ -37,6 +38,7 @@ class Decoding:
     seed: int = 0
     clock: str = "measured"
     costs: CostModel | None = None
+    stops: Stops = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -66,6 +68,7 @@ class Contender:
             seed=how.seed,
             clock=how.clock,
             costs=how.costs,
+            stops=how.stops,
             **self.policy.wants(overlap=True),
             **more,
         )

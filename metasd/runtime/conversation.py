@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from metasd.core.errors import UsageError
+from metasd.core.ids import turn_id
 from metasd.core.ledger import Ledger
 from metasd.core.loop import decode
 from metasd.core.pool import Pool
@@ -16,6 +17,7 @@ from metasd.core.prompts import Prompt
 from metasd.policies import make
 from metasd.runtime.load import Target, check_fits
 from metasd.runtime.session import LiveSession
+from metasd.runtime.stops import Stops, shown
 
 EncodedPrompt = tuple[str, str, list[int]]
 """Id, domain and prompt tokens."""
@@ -30,26 +32,31 @@ def encode_all(target: Target, prompts: Sequence[Prompt], *, raw: bool, max_new_
     return [text for prompt in prompts for text in _turns(target, prompt, raw, max_new_tokens)]
 
 
+def stops_of(prompts: Sequence[Prompt]) -> Stops:
+    """The stop strings of every text of ``prompts`` that has some."""
+    return {turn_id(p, i): p.stop for p in prompts if p.stop for i in range(len(p.turns))}
+
+
 def _turns(target: Target, prompt: Prompt, raw: bool, max_new_tokens: int) -> Iterator[EncodedPrompt]:
     if len(prompt.turns) > 1 and (raw or not target.tokenizer.chat_template):
         raise UsageError(
             f"prompt {prompt.id!r} has {len(prompt.turns)} turns, which need a chat template; use --turns first"
         )
-    said: list[str] = []
-    for i, turn in enumerate(prompt.turns):
-        said.append(turn)
-        name = prompt.id if i == 0 else f"{prompt.id}#{i + 1}"
-        tokens = target.encode(said, raw=raw)
+    answers: list[str] = []
+    for i in range(len(prompt.turns)):
+        name = turn_id(prompt, i)
+        tokens = target.encode(prompt.messages(answers), raw=raw)
         check_fits(target, name, len(tokens), max_new_tokens)
         yield name, prompt.domain, tokens
         if i + 1 < len(prompt.turns):
-            said.append(target.decode(_answer(target, name, tokens, max_new_tokens)))
+            answer = _answer(target, name, tokens, max_new_tokens, {name: prompt.stop})
+            answers.append(shown(target, answer, prompt.stop))
 
 
-def _answer(target: Target, name: str, tokens: list[int], max_new_tokens: int) -> list[int]:
+def _answer(target: Target, name: str, tokens: list[int], max_new_tokens: int, stops: Stops) -> list[int]:
     """The target's own greedy answer, decoded plainly."""
     pool = Pool([], [(-1, 0)])
-    session = LiveSession(target, [], pool, [(name, tokens)], max_new_tokens=max_new_tokens)
+    session = LiveSession(target, [], pool, [(name, tokens)], max_new_tokens=max_new_tokens, stops=stops)
     policy = make("fixed:arm=plain")
     policy.bind(pool, 1)
     decode(session, policy, Ledger(pool, 1))

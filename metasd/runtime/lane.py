@@ -46,7 +46,7 @@ class Lane:
         self.models = {d: m for d, m in enumerate(self.drafters) if isinstance(m, ModelDrafter)}
         self.revealer, self._catch_all, self._sampling = revealer, catch_all, sampling
         self._target = CachedModel(target.model)
-        self._eos = target.eos_ids
+        self._processors = target.processors()
         self._verifier = Verifier(self._target, sampling, overlap=overlap)
         self._looks: list[Look] | None = None
 
@@ -70,6 +70,7 @@ class Lane:
         self._length = self._prompt = len(prompt)
         self._keys = np.array([noise.judge_key(seed, name), noise.key(seed, name, "target")])
         self._looks = None
+        self._process = None if self._processors is None else self._processors.text(prompt, room)
         self._target.reset()
         self._target.read(self.text[:-1])
         self._target.wait()
@@ -119,10 +120,13 @@ class Lane:
 
     def verify(self, draft: Draft) -> Verdict:
         """The target's judgement."""
-        return self._verifier.verify(self.text, draft, self._uniforms(len(draft.tokens)))
+        return self._verifier.verify(self.text, draft, self._uniforms(len(draft.tokens)), self._process)
 
-    def commit(self, tokens: Sequence[int], verdict: Verdict) -> tuple[Ints, float]:
-        """Commit ``tokens``; returns [D] tokens that each model drafter read for the revealer, and the seconds."""
+    def commit(self, tokens: Sequence[int], verdict: Verdict, *, ends: bool) -> tuple[Ints, float]:
+        """Commit ``tokens``, the last of which may end the text.
+
+        Returns [D] tokens that each model drafter read for the revealer, and the seconds.
+        """
         position = self._length - self._prompt
         end = self._length + len(tokens)
         self._text[self._length : end] = tokens
@@ -145,7 +149,8 @@ class Lane:
         seconds = time.perf_counter() - start if self._catch_all else 0.0
         self.revealer.begin_round()
         for i, (token, (proposals, signals, row)) in enumerate(zip(tokens, seen, strict=True)):
-            self.revealer.commit(position + i, token, token in self._eos, proposals, row, signals)
+            last = ends and i + 1 == len(tokens)
+            self.revealer.commit(position + i, token, last, proposals, row, signals)
         return read, seconds
 
     def _step(self, token: int, position: int) -> tuple[list[list[int] | None], NDArray[np.float32], Floats]:

@@ -11,18 +11,21 @@ import importlib.util
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from metasd.core.errors import UsageError
-from metasd.runtime import gguf
+from metasd.core.prompts import Message
+from metasd.runtime import gguf, template
 
 try:
     import torch
     import transformers
 except ImportError as error:
     raise UsageError(f"live decoding needs {error.name}, which is not installed; pip install 'metasd[live]'") from error
+
+from metasd.runtime.processors import NO_SETTINGS, GenerationSettings, Processors, ignored, shipped
 
 SMOLLM2 = "smollm2"
 SMOLLM2_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -35,7 +38,7 @@ class Target:
     """A causal language model in evaluation mode with all that the rest of the runtime must know of it.
 
     eos_ids are those of the model's generation config, so that texts end where ``model.generate`` ends them.
-    max_length is the model's context in tokens, prompt and answer together.
+    max_length is the model's context in tokens, prompt and answer together. settings are what it ships beyond that.
     """
 
     model: Any
@@ -45,6 +48,7 @@ class Target:
     tokenizer_hash: str
     eos_ids: frozenset[int]
     max_length: int
+    settings: GenerationSettings = field(default=NO_SETTINGS, hash=False)
 
     @property
     def vocab_size(self) -> int:
@@ -64,19 +68,27 @@ class Target:
         """Whether the shipped tables, counted on SmolLM2's answers, speak its language."""
         return SMOLLM2 in self.name.lower()
 
-    def encode(self, prompt: str | Sequence[str], raw: bool = False) -> list[int]:
-        """Token ids of a prompt, inside the chat template when the tokenizer has one and ``raw`` is off.
+    def processors(self) -> Processors | None:
+        """What the target's settings do to its logits; None where they ask for nothing, which then costs nothing.
 
-        A sequence is a conversation, the user's and the assistant's turns alternating; it needs a chat template.
+        Raises UsageError for settings that cannot be honoured.
         """
-        said = [prompt] if isinstance(prompt, str) else list(prompt)
-        if self.tokenizer.chat_template and not raw:
-            turns = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(said)]
-            text = self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-            ids = self.tokenizer(text, add_special_tokens=False).input_ids
-        else:
-            ids = self.tokenizer("".join(said)).input_ids
-        return [int(i) for i in ids]
+        settings = self.settings
+        if not (settings.applied or settings.refused):
+            return None
+        return Processors(self.model, settings, self.eos_ids, self.name)
+
+    def without_settings(self) -> Target:
+        """The same target decoding as if it shipped no generation settings; its end-of-text tokens still count."""
+        return replace(self, settings=ignored(self.settings))
+
+    def encode(self, prompt: str | Sequence[Message], raw: bool = False) -> list[int]:
+        """Token ids of a prompt or a conversation, inside the chat template unless there is none or ``raw`` is on.
+
+        Raises UsageError for a conversation without a chat template, or one that the template does not take.
+        """
+        said: Sequence[Message] = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        return template.encode(self.tokenizer, said, self.name, raw=raw)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of answer tokens, end-of-text marks left out."""
@@ -113,6 +125,7 @@ def as_target(model: Any, tokenizer: Any, name: str, revision: str = "unknown") 
         tokenizer_hash=tokenizer_hash(tokenizer),
         eos_ids=_eos_ids(model, tokenizer),
         max_length=int(limit),
+        settings=shipped(model),
     )
 
 

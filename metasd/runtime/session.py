@@ -23,12 +23,13 @@ from metasd.core import noise
 from metasd.core.costs import CostModel
 from metasd.core.errors import UsageError
 from metasd.core.pool import Pool
-from metasd.core.records import NO_END, Context, Floats, Ints, Revealed, Rounds, draft_budget, settle
+from metasd.core.records import Context, Floats, Ints, Revealed, Rounds, draft_budget, settle
 from metasd.drafters.base import Draft, Drafter
 from metasd.runtime.lane import Lane
 from metasd.runtime.load import Target, check_fits
 from metasd.runtime.reveal import LiveRevealer
 from metasd.runtime.sampling import Sampling
+from metasd.runtime.stops import Stops, ends_in
 from metasd.runtime.verify import Verdict
 
 OnTokens = Callable[[int, list[int], int, int], object]
@@ -46,6 +47,7 @@ class LiveSession:
         costs: expected seconds for policies that read "cost", and the clock when ``clock`` is "model".
         clock: "measured" wall time, or "model": the cost model's seconds, which a replay can reproduce.
         on_tokens: streaming; the time it takes is not counted.
+        stops: stop strings by prompt id; an answer ends where one is complete.
 
     Attributes:
         texts: tokens emitted for each prompt so far.
@@ -75,9 +77,11 @@ class LiveSession:
         costs: CostModel | None = None,
         clock: str = "measured",
         on_tokens: OnTokens | None = None,
+        stops: Stops | None = None,
     ) -> None:
         self.pool, self.prompts, self.seed = pool, list(prompts), seed
         self.max_new_tokens, self.clock, self.costs, self.on_tokens = max_new_tokens, clock, costs, on_tokens
+        self._stops: Stops = stops or {}
         sampling = sampling or Sampling()
         revealer = _revealer(pool, feedback, scope, censored, sampled=not sampling.greedy)
         catch_all = revealer is not None and scope == "all"
@@ -132,10 +136,12 @@ class LiveSession:
         drafting = time.perf_counter() - started - draft.catch_up_seconds
         verdict = self._lane.verify(draft)
         tokens = [*draft.tokens[: verdict.agreed], verdict.next_token]
-        rounds = self._settle(arm, remaining, draft, verdict, tokens)
+        name, answer = self.prompts[self._at][0], self.texts[self._at]
+        end = ends_in(self._target, answer, tokens, self._stops.get(name, ()))
+        rounds = self._settle(arm, remaining, draft, verdict, end)
         emitted = tokens[: int(rounds.emitted[0])]
         context = len(self._lane.text)
-        read, reading = self._lane.commit(emitted, verdict)
+        read, reading = self._lane.commit(emitted, verdict, ends=end <= len(emitted))
         self.forward_seconds += self._lane.passes - passes
         total = time.perf_counter() - self._mark
         self.seconds += total
@@ -186,8 +192,7 @@ class LiveSession:
         self._mark = time.perf_counter()
         self.prefill_seconds += self._mark - started
 
-    def _settle(self, arm: int, remaining: int, draft: Draft, verdict: Verdict, tokens: list[int]) -> Rounds:
-        ends_in = next((i + 1 for i, token in enumerate(tokens) if token in self._target.eos_ids), NO_END)
+    def _settle(self, arm: int, remaining: int, draft: Draft, verdict: Verdict, end: int) -> Rounds:
         overlap = None
         if self._overlap:
             overlap = np.full((1, self.pool.max_draft_length), np.nan, np.float32)
@@ -206,7 +211,7 @@ class LiveSession:
             remaining=one(remaining),
             proposed=one(len(draft.tokens)),
             agreed=one(verdict.agreed),
-            ends_in=one(ends_in),
+            ends_in=one(end),
             catch_up=one(draft.catch_up),
             overlap=overlap,
         )

@@ -19,6 +19,7 @@ from metasd.core.records import Floats
 from metasd.core.signals import rounded
 from metasd.drafters.base import Draft
 from metasd.runtime.engine.cache import CachedModel, Tokens
+from metasd.runtime.processors import RowProcessors
 from metasd.runtime.sampling import Sampling, likelihood, pick
 
 
@@ -28,7 +29,7 @@ class Verdict:
 
     agreed: leading tokens that stand. next_token: the target's own token behind them.
     overlap: [m] 1 - TV(p, q) along the drafter's own chain, as float16 holds it; None unless asked for.
-    logits: [m + 1, V] of the target's pass, on its device.
+    logits: [m + 1, V] of the target's pass, on its device, as its settings leave them.
     """
 
     agreed: int
@@ -44,16 +45,21 @@ class Verifier:
         self.target, self.sampling, self.overlap = target, sampling, overlap
 
     @torch.inference_mode()
-    def verify(self, text: Tokens, draft: Draft, uniforms: Floats | None = None) -> Verdict:
+    def verify(
+        self, text: Tokens, draft: Draft, uniforms: Floats | None = None, process: RowProcessors | None = None
+    ) -> Verdict:
         """Judge ``draft`` as a continuation of ``text``.
 
         uniforms: [2, m + 1], needed when sampling: row 0 decides whether each draft token stands, row 1 draws the
             token behind i standing ones.
+        process: what the target's generation settings do to its logits on this text.
         """
         m = len(draft.tokens)
         given = np.concatenate([np.asarray(text, np.int64), np.asarray(draft.tokens, np.int64)])
         logits = self.target.forward(given, m + 1)
         self.target.wait()
+        if process is not None:
+            logits = process.rows(given, logits)
         drafted = torch.tensor(draft.tokens, dtype=torch.int64, device=logits.device)
         if self.sampling.greedy:
             said = [logits.argmax(dim=-1)]

@@ -1,4 +1,4 @@
-"""The trace format: names, columns, hashes, and how a file is committed. Knows bytes, not what they mean.
+"""The trace format: names, columns, hashes, manifest and journal. Knows bytes, not what they mean.
 
 A trace is a folder::
 
@@ -7,15 +7,13 @@ A trace is a folder::
     shards/NNNNNN.safetensors
     costs.json           optional: seconds, apart from acceptance (metasd.core.costs)
 
-Every file is made under a temporary name in its own folder, synced and renamed, so whatever has its final name is
-whole. Manifest and journal lines carry a digest of themselves; a shard's sha256 stands in journal and manifest.
+Every file is written whole or not at all (``metasd.core.files``). Manifest and journal lines carry a digest of themselves; a shard's sha256 stands in journal and manifest.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from metasd.core import files, jsontext
 from metasd.core.errors import TraceError
 
 SCHEMA = 1
@@ -30,7 +29,6 @@ MANIFEST = "manifest.json"
 JOURNAL = "journal.jsonl"
 SHARDS = "shards"
 COSTS = "costs.json"
-TEMPORARY = ".tmp"
 
 # Columns of a shard: the dtypes allowed and the axes.
 # N rows, D drafters, G longest draft, F signals, P prompts, T prompt tokens.
@@ -75,7 +73,7 @@ def digest(data: Mapping[str, Any]) -> str:
 
 def signed(data: Mapping[str, Any]) -> dict[str, Any]:
     """``data`` as JSON would give it back, with its digest."""
-    plain: dict[str, Any] = json.loads(json.dumps(data))
+    plain: dict[str, Any] = jsontext.loads(jsontext.dumps(data))
     return plain | {"digest": digest(plain)}
 
 
@@ -88,33 +86,9 @@ def file_hash(path: Path) -> str:
         raise TraceError(f"{path}: cannot be read ({error.strerror}); restore it or record again") from error
 
 
-def temporary(path: Path) -> Path:
-    """The name under which ``path`` is made."""
-    return path.with_name(f".{path.name}{TEMPORARY}")
-
-
-def sync_folder(path: Path) -> None:
-    """Make renames inside ``path`` durable."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def commit(path: Path) -> None:
-    """Give the finished, synced temporary of ``path`` its final name."""
-    os.replace(temporary(path), path)  # noqa: PTH105 - the syscall the commit protocol speaks of
-    sync_folder(path.parent)
-
-
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
-    """Write ``data`` with its digest, atomically."""
-    with temporary(path).open("w") as file:
-        file.write(json.dumps(signed(data), indent=1) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    commit(path)
+    """Write ``data`` with its digest, atomically. Raises FileError."""
+    files.write_text(path, json.dumps(signed(data), indent=1) + "\n")
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -124,7 +98,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """
     file = path / MANIFEST
     try:
-        data = json.loads(file.read_bytes())
+        data = jsontext.loads(file.read_bytes())
     except OSError as error:
         raise TraceError(f"{file}: no manifest; {path} is not a trace folder") from error
     except ValueError as error:
@@ -163,7 +137,7 @@ def read_journal(path: Path) -> tuple[list[dict[str, Any]], int]:
 
 def _entry(line: bytes) -> dict[str, Any] | None:
     try:
-        entry = json.loads(line)
+        entry = jsontext.loads(line)
     except ValueError:
         return None
     whole = isinstance(entry, dict) and entry.get("digest") == digest(entry)

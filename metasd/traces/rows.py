@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from metasd.core import jsontext
 from metasd.core.errors import UsageError
 from metasd.core.signals import F
 from metasd.traces import format as fmt
@@ -108,7 +109,7 @@ def metadata(ids: Sequence[str], domains: Sequence[str]) -> dict[str, str]:
 
 def strings(data: Mapping[str, str]) -> tuple[list[str], list[str]]:
     """Ids and domains from a shard's metadata."""
-    return json.loads(data["ids"]), json.loads(data["domains"])
+    return jsontext.loads(data["ids"]), jsontext.loads(data["domains"])
 
 
 def _prompt_length(record: PromptRecord) -> int:

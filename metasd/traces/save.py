@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from metasd.core import files
 from metasd.core.errors import UsageError
 from metasd.core.pool import Pool
 from metasd.traces import format as fmt
@@ -28,21 +27,13 @@ _OWN = ("complete", "totals", "shards", "unaligned", "digest", "writer", "config
 def save_trace(trace: Trace, out: str | Path) -> Path:
     """Write ``trace`` into the new folder ``out`` as one shard, which opens as a memory map.
 
-    Made under another name beside ``out`` and renamed when whole. Raises UsageError when ``out`` holds files.
+    Made under another name beside ``out`` and renamed when whole. Raises UsageError when ``out`` holds files,
+    FileError when it cannot be written.
     """
     out = Path(out)
     refuse_used(out)
-    made = fmt.temporary(out)
-    shutil.rmtree(made, ignore_errors=True)
-    try:
-        (made / fmt.SHARDS).mkdir(parents=True)
+    with files.new_folder(out) as made:
         _write(trace, made)
-        if out.exists():
-            out.rmdir()
-        os.replace(made, out)  # noqa: PTH105 - one name for the syscall everywhere
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
-    fmt.sync_folder(out.parent)
     return out
 
 
@@ -82,10 +73,7 @@ def _write(trace: Trace, made: Path) -> None:
         "bytes": size,
         "sha256": sha256,
     }
-    with (made / fmt.JOURNAL).open("wb") as journal:
-        journal.write(fmt.journal_line(entry))
-        journal.flush()
-        os.fsync(journal.fileno())
+    files.write_bytes(made / fmt.JOURNAL, fmt.journal_line(entry))
     if trace.costs is not None:
         trace.costs.save(made / fmt.COSTS)
     fmt.write_json(made / fmt.MANIFEST, final_manifest(completed(_described(trace)), [entry]))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from metasd.core import files, jsontext
 from metasd.core.errors import TraceError
-from metasd.traces import format as fmt
 
 Tensors = dict[str, NDArray[Any]]
 
@@ -36,20 +35,17 @@ _MAX_HEADER = 100_000_000  # the safetensors library's own limit
 
 
 def write(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> tuple[str, int]:
-    """Write a shard under its temporary name, commit it, and return its sha256 and size in bytes."""
+    """Write a shard whole or not at all, and return its sha256 and size in bytes. Raises FileError."""
     arrays = {name: np.ascontiguousarray(tensors[name]) for name in _order(tensors)}
     header = np.frombuffer(_header(arrays, metadata), np.uint8)
     seen = hashlib.sha256()
-    with fmt.temporary(path).open("wb") as file:
+    with files.replacing(path) as file:
         for data in (header, *(_bytes(a) for a in arrays.values())):
             for at in range(0, len(data), _BLOCK):
                 block = data[at : at + _BLOCK].tobytes()
                 seen.update(block)
                 file.write(block)
-        file.flush()
-        os.fsync(file.fileno())
         size = file.tell()
-    fmt.commit(path)
     return seen.hexdigest(), size
 
 
@@ -85,7 +81,7 @@ def read(path: Path) -> tuple[Tensors, dict[str, str]]:
         size = int.from_bytes(data[:8].tobytes(), "little")
         if len(data) < 8 or size > min(_MAX_HEADER, len(data) - 8):
             raise ValueError("its header is cut off")
-        header = json.loads(data[8 : 8 + size].tobytes())
+        header = jsontext.loads(data[8 : 8 + size].tobytes())
         metadata = header.pop("__metadata__", {})
         body = data[8 + size :]
         tensors = {name: _view(body, **entry) for name, entry in header.items()}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -12,14 +10,13 @@ from typing import Any
 import numpy as np
 
 import metasd
+from metasd.core import files
 from metasd.core.errors import TraceError, UsageError
 from metasd.core.signals import SIGNALS
 from metasd.traces import format as fmt
 from metasd.traces import shard
+from metasd.traces.journal import Journal
 from metasd.traces.rows import PromptRecord, check, pack
-
-if sys.platform != "win32":
-    import fcntl
 
 _FIXED = ("config", "pool", "draft_lengths", "signals", "token_dtype", "exact")
 """Manifest keys that a resumed recording must share with what is there."""
@@ -42,7 +39,7 @@ class TraceWriter:
     manager an exception still commits the prompts added so far, and leaves the recording to be resumed.
 
     Raises UsageError for a folder that holds something else or another configuration, for a prompt given twice and
-    for shapes that do not fit; TraceError for a journalled shard that is damaged.
+    for shapes that do not fit; TraceError for a journalled shard that is damaged; FileError for a disk that refuses.
     """
 
     def __init__(
@@ -93,22 +90,24 @@ class TraceWriter:
             "bytes": size,
             "sha256": sha256,
         }
-        self._journal.write(fmt.journal_line(entry))
-        self._journal.flush()
-        os.fsync(self._journal.fileno())
+        self._journal.append(entry)
         self._entries.append(entry)
         self._pending = []
 
     def close(self) -> None:
         """Commit what is pending and write the final manifest: the recording is complete."""
-        self.flush()
-        fmt.write_json(self.path / fmt.MANIFEST, final_manifest(self.manifest, self._entries))
-        self._journal.close()
+        try:
+            self.flush()
+            fmt.write_json(self.path / fmt.MANIFEST, final_manifest(self.manifest, self._entries))
+        finally:
+            self._journal.close()
 
     def stop(self) -> None:
         """Commit what is pending and leave the recording incomplete, to be resumed."""
-        self.flush()
-        self._journal.close()
+        try:
+            self.flush()
+        finally:
+            self._journal.close()
 
     def __enter__(self) -> TraceWriter:
         return self
@@ -129,28 +128,26 @@ class TraceWriter:
             self._start(resume)
         self._known = set(self.done)
 
-    def _open_journal(self) -> None:
-        """Open the journal and hold it against other writers; the system lets go of it when this process ends."""
-        self._journal = (self.path / fmt.JOURNAL).open("ab")
-        fmt.sync_folder(self.path)
-        if sys.platform == "win32":
-            return
-        try:
-            fcntl.flock(self._journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._journal.close()
-            raise UsageError(f"{self.path} is being recorded by another process; wait for it or stop it") from None
-
     def _start(self, resume: bool) -> None:
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"{self.path} is a file; give a folder with --out")
-        found = [p for p in self.path.iterdir() if not _leftover(p)] if self.path.exists() else []
-        if found:
-            what = "files that are no recording; give another --out"
-            raise UsageError(f"{self.path} holds {what if resume else 'another recording; --resume or another --out'}")
-        (self.path / fmt.SHARDS).mkdir(parents=True, exist_ok=True)
-        fmt.write_json(self.path / fmt.MANIFEST, self.manifest | {"complete": False})
-        self._open_journal()
+        self._refuse_used(resume)
+        files.make_folder(self.path / fmt.SHARDS)
+        self._journal = Journal(self.path)
+        try:
+            self._refuse_used(resume)  # another recorder may have come and gone before the journal was ours
+            self._tidy(0)
+            fmt.write_json(self.path / fmt.MANIFEST, self.manifest | {"complete": False})
+        except BaseException:
+            self._journal.close()
+            raise
+
+    def _refuse_used(self, resume: bool) -> None:
+        if not self.path.exists() or all(map(_leftover, self.path.iterdir())):
+            return
+        if resume and not (self.path / fmt.MANIFEST).exists():
+            raise UsageError(f"{self.path} holds files that are no recording; give another --out")
+        raise UsageError(f"{self.path} holds another recording; --resume or another --out")
 
     def _take_over(self) -> None:
         there = fmt.read_manifest(self.path)
@@ -158,7 +155,7 @@ class TraceWriter:
             difference = _difference(key, there.get(key), self.manifest.get(key))
             if difference:
                 raise UsageError(f"{self.path} holds another recording: {difference}; give another --out")
-        self._open_journal()
+        self._journal = Journal(self.path)
         try:
             self._check_committed()
         except BaseException:
@@ -178,15 +175,14 @@ class TraceWriter:
 
     def _tidy(self, journal_size: int) -> None:
         """Remove what a killed run left behind: temporaries, a shard without a journal line, a torn line."""
-        (self.path / fmt.SHARDS).mkdir(exist_ok=True)
+        files.make_folder(self.path / fmt.SHARDS)
+        self._journal.cut(journal_size)
         kept = {entry["shard"] for entry in self._entries}
         for file in (self.path / fmt.SHARDS).iterdir():
             if file.name not in kept:
                 file.unlink()
-        fmt.temporary(self.path / fmt.MANIFEST).unlink(missing_ok=True)
-        journal = self.path / fmt.JOURNAL
-        if journal.exists() and journal.stat().st_size > journal_size:
-            os.truncate(journal, journal_size)
+        for file in filter(files.is_temporary, self.path.iterdir()):
+            file.unlink()
 
 
 def final_manifest(manifest: Mapping[str, Any], entries: list[dict[str, Any]]) -> dict[str, Any]:
@@ -226,8 +222,9 @@ def completed(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 def _leftover(path: Path) -> bool:
     """Whether ``path`` is what a run killed before its first manifest leaves."""
-    empty = path.name == fmt.SHARDS and path.is_dir() and not any(path.iterdir())
-    return empty or path.name == fmt.temporary(Path(fmt.MANIFEST)).name
+    if path.name == fmt.SHARDS and path.is_dir():
+        return not any(path.iterdir())
+    return files.is_temporary(path) or (path.name == fmt.JOURNAL and not path.stat().st_size)
 
 
 def _difference(where: str, there: Any, asked: Any) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import pytest
@@ -46,6 +47,23 @@ def test_spec_bench_format(tmp_path):
         ('{"prompt": "a", "id": true}', "id"),
         ('{"prompt": "a", "domain": ""}', "domain"),
         ('{"prompt": "a", "domain": "all"}', "all"),
+        ('{"prompt": "a", "domian": "x"}', "'domian'; did you mean domain?"),
+        ('{"prompt": "a", "max_tokens": 4}', "'max_tokens'"),
+        ('{"prompt": "a", "system": 4}', "system"),
+        ('{"prompt": "a", "stop": [""]}', "stop"),
+        ('{"prompt": "a", "stop": 4}', "stop"),
+        ('{"prompt": "a", "messages": [{"role": "user", "content": "x"}]}', "only one"),
+        ('{"messages": []}', "messages"),
+        ('{"messages": [{"role": "user"}]}', "message 1"),
+        ('{"messages": [{"role": "user", "content": "a", "name": "x"}]}', "message 1"),
+        ('{"messages": [{"role": "assistant", "content": "a"}]}', "'assistant'"),
+        ('{"messages": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]}', "message 2"),
+        ('{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}', "the user's"),
+        ('{"messages": [{"role": "user", "content": [{"type": "image"}]}]}', "message 1"),
+        (
+            '{"messages": [{"role": "system", "content": "a"}, {"role": "user", "content": "b"}], "system": "c"}',
+            "twice",
+        ),
         (GOOD, "'a'"),
     ],
 )
@@ -56,6 +74,41 @@ def test_wrong_line_is_named(tmp_path, line, says):
     assert "line 2" in message
     assert says in message
     assert "\n" not in message
+
+
+def test_a_conversation_a_system_text_and_stops(tmp_path):
+    talk = [("user", "Hi"), ("assistant", "Hello!"), ("user", "Bye")]
+    messages = [{"role": role, "content": text} for role, text in talk]
+    messages[-1]["content"] = [{"type": "text", "text": "By"}, {"type": "text", "text": "e"}]
+    line = json.dumps({"messages": messages, "system": "Be kind.", "stop": "\n\n"})
+    (prompt,) = load_prompts(write(tmp_path, line))
+    assert prompt.stop == ("\n\n",)
+    assert [(m["role"], m["content"]) for m in prompt.messages()] == [("system", "Be kind."), *talk]
+    own = json.dumps({"messages": [{"role": "system", "content": "Be kind."}, *messages], "stop": ["\n\n"]})
+    assert load_prompts(write(tmp_path, own)) == [prompt]
+
+
+def test_the_conversation_grows_by_the_answers():
+    prompt = Prompt("a", "d", ("x", "y", "z"), before=(("system", "s"),))
+    said = [[m["content"] for m in prompt.messages(answers)] for answers in ([], ["1"], ["1", "2"])]
+    assert said == [["s", "x"], ["s", "x", "1", "y"], ["s", "x", "1", "y", "2", "z"]]
+
+
+def test_a_text_file_is_one_prompt(tmp_path):
+    path = tmp_path / "question.txt"
+    path.write_text("One.\n\n  Two.\n")
+    assert load_prompts(path) == [Prompt("question", "default", ("One.\n\n  Two.",))]
+    path.write_text("\n")
+    with pytest.raises(UsageError, match="no prompt"):
+        load_prompts(path)
+
+
+def test_standard_input(monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(GOOD.encode() + b"\n{}\n")))
+    with pytest.raises(UsageError, match="standard input line 2"):
+        load_prompts("-")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(GOOD.encode())))
+    assert load_prompts("-") == [Prompt("a", "chat", ("Hi",))]
 
 
 def test_file_without_prompts(tmp_path):
@@ -75,8 +128,9 @@ def test_file_without_prompts(tmp_path):
 def test_hash_sees_everything():
     base = Prompt("a", "d", ("x", "y"))
     others = [Prompt("b", "d", ("x", "y")), Prompt("a", "e", ("x", "y")), Prompt("a", "d", ("xy",))]
+    others += [Prompt("a", "d", ("x", "y"), before=(("system", "s"),)), Prompt("a", "d", ("x", "y"), stop=("s",))]
     hashes = {prompts_hash([p]) for p in [base, *others]} | {prompts_hash([base, base]), prompts_hash([])}
-    assert len(hashes) == 6
+    assert len(hashes) == 8
     assert prompts_hash([base]) == prompts_hash([Prompt("a", "d", ("x", "y"))])
 
 

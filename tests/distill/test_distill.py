@@ -12,7 +12,7 @@ transformers = pytest.importorskip("transformers")
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metasd.core.errors import UsageError
+from metasd.core.errors import FileError, UsageError
 from metasd.core.prompts import Prompt
 from metasd.distill import answers as module
 from metasd.distill.answers import greedy_answers, loop_period
@@ -138,6 +138,6 @@ def test_refusals(target, tmp_path):
     with pytest.raises(UsageError, match="file names"):
         distill(target, [Prompt("a", "x/y", ("t",)), Prompt("b", "x y", ("t",))], tmp_path / "b")
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="cannot write"):
+    with pytest.raises(FileError, match="cannot be written"):
         distill(target, prompts(2), tmp_path / "file" / "pool", max_new_tokens=4)
     assert not (tmp_path / "b").exists()

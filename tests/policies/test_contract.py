@@ -135,15 +135,16 @@ def test_unmasked_policies_do_not_stay_with_an_arm_that_has_nothing(bench, name)
 
 @pytest.mark.parametrize("name", LEARNERS)
 def test_finds_a_clear_best_arm(bench, name):
-    """16 lanes of 300 rounds; a policy that learned nothing would play the best of 4 arms a quarter of the time.
+    """16 lanes of 300 rounds; in the last 100 the best of 4 arms is played nine times in ten.
 
-    Keyed noise makes the outcome fixed. Under the uniform policy the share of 16 * 100 plays has a standard deviation
-    of 0.011, so a share of 0.33 would come about with probability below 1e-9.
+    Keyed noise makes the outcome fixed. A policy that learned nothing plays it a quarter of the time: under the uniform
+    policy the share of 16 * 100 plays has a standard deviation of 0.011. EXP3.S cannot play any arm more than
+    1 - gamma + gamma / K = 0.71 of the time.
     """
     pool, keys = bench.pool(), bench.keys(16)
     policy = bench.bound(make(SPECS[name]), pool, keys)
     played = bench.drive(policy, bench.World(pool, [0.2, 0.95, 0.1], keys), 300)
-    assert (played[200:] == 1).mean() > 0.33
+    assert (played[200:] == 1).mean() > (0.6 if name == "exp3s" else 0.9)
 
 
 @pytest.mark.parametrize("name", EAGER)

@@ -122,11 +122,11 @@ def main() -> None:
 
     Says the child's id, then how it ended. Children are forked, since importing torch takes longer than recording.
     """
+    from metasd.core import files
     from metasd.record import run as module
-    from metasd.traces import format as fmt
 
     module.FLUSH_SECONDS = 0.0
-    commit = fmt.commit
+    commit = files.commit
     for line in sys.stdin:
         order = json.loads(line)
         child = os.fork()
@@ -135,12 +135,12 @@ def main() -> None:
             print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)  # noqa: T201
             continue
 
-        def slow_commit(path: Path, delay: float = order["delay"]) -> None:
+        def slow_commit(made: Path, path: Path, delay: float = order["delay"]) -> None:
             time.sleep(delay)
-            commit(path)
+            commit(made, path)
             time.sleep(delay)
 
-        fmt.commit = slow_commit
+        files.commit = slow_commit
         torch.set_num_threads(1)
         World().record(Path(order["out"]), resume=True)
         os._exit(0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 pytest.importorskip("torch")
@@ -64,3 +66,9 @@ def tiny_target() -> Target:
 @pytest.fixture(scope="session")
 def tiny_drafter(tiny_target: Target) -> LlamaForCausalLM:
     return perturbed(tiny_target.model, 5, 0.05)
+
+
+@pytest.fixture(scope="session")
+def target(tiny_target: Target) -> Target:
+    """The tiny target, ending at tokens it likes, so that texts end inside drafts."""
+    return dataclasses.replace(tiny_target, eos_ids=frozenset({34, 61}))

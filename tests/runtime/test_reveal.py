@@ -15,8 +15,8 @@ from metasd.runtime.models import ModelDrafter
 from metasd.runtime.sampling import Sampling
 from metasd.runtime.session import LiveSession
 
-from .test_session import ARMS, drafters_for
-from .test_session import PROMPTS as ONCE
+from .sessions import ARMS, drafters_for
+from .sessions import PROMPTS as ONCE
 
 PROMPTS = [*ONCE[:3], ("again", ONCE[0][1])]  # the second time the growing table knows the answer and its end
 BUDGET = 30

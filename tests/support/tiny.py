@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 VOCABULARY = 24
 EOS = 1
+LETTERS = 98
 
 
 def tokenizer(words: int = VOCABULARY) -> PreTrainedTokenizerFast:
@@ -58,3 +59,17 @@ def save(model: LlamaForCausalLM, words: PreTrainedTokenizerFast, folder: Path) 
     model.save_pretrained(folder)
     words.save_pretrained(folder)
     return folder
+
+
+def letters(template: str | None = None, appends_end: bool = False) -> PreTrainedTokenizerFast:
+    """One token a printable character, LETTERS with the two special ones; ``appends_end``: after every raw text."""
+    alphabet = ["Ġ", "Ċ", *map(chr, range(33, 127))]  # space and line break as byte-level tokenizers write them
+    known = {"<unk>": 0, "<eos>": EOS} | {c: i + 2 for i, c in enumerate(alphabet)}
+    inner = Tokenizer(models.BPE(known, [], unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    if appends_end:
+        inner.post_processor = processors.TemplateProcessing(single="$A <eos>", special_tokens=[("<eos>", EOS)])
+    made = PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>", eos_token="<eos>")
+    made.chat_template = template
+    return made

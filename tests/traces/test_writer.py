@@ -75,7 +75,7 @@ def write_all(path: Path, resume: bool) -> list[str]:
     return done
 
 
-# fsync is called by: the first manifest (file, folder), the journal's birth (folder), then for each shard its file,
+# fsync is called by: the journal's birth (folder), the first manifest (file, folder), then for each shard its file,
 # its folder, the journal; replace by the manifest and each shard.
 @pytest.mark.parametrize(
     ("where", "number", "committed"),

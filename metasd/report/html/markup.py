@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from metasd.core import shown
 from metasd.report.colours import colour
 
 MISSING = "\u2013"
@@ -14,7 +15,7 @@ _MINUS = "\u2212"
 
 def text(value: object) -> str:
     """``value`` as HTML text."""
-    return escape(str(value))
+    return escape(shown.line(value))
 
 
 def number(value: float | None, spec: str) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
-from importlib.resources import files
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from metasd.core import files, jsontext
 from metasd.core.results import ALL, BEST_FIXED
 from metasd.report.html.markup import interval, legend, number, text
 from metasd.report.html.panels import regret_panels, share_panels
@@ -34,7 +34,7 @@ def write_report(
 
     timelines, curves: take the place of the document's own.
     decode: token ids to text; with it timelines show text instead of token ids.
-    Returns the document as embedded, additions included.
+    Returns the document as embedded, additions included. Raises FileError.
     """
     full = dict(document)
     for name, given in (("timelines", timelines), ("curves", curves)):
@@ -43,10 +43,7 @@ def write_report(
         full.setdefault(name, [])
     if decode is not None:
         full["timelines"] = [{**t, "texts": pieces(t["tokens"], decode)} for t in full["timelines"]]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(page(full), encoding="utf-8")
-    os.replace(temporary, path)  # noqa: PTH105 - the atomic rename
+    files.write_text(path, page(full))
     return full
 
 
@@ -66,7 +63,7 @@ def page(document: Document) -> str:
     names = list(dict.fromkeys(r.get("trace", ALL) for r in document["results"]))
     ordered = sorted(names, key=lambda n: n != ALL)
     sections = "".join(_section(document, name) for name in ordered)
-    embedded = json.dumps(document, allow_nan=False).replace("<", "\\u003c")
+    embedded = jsontext.dumps(document).replace("<", "\\u003c")
     style, script = (_asset(name) for name in ("style.css", "script.js"))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -80,7 +77,7 @@ def page(document: Document) -> str:
 
 
 def _asset(name: str) -> str:
-    return (files("metasd") / "data" / "report" / name).read_text(encoding="utf-8")
+    return (resources.files("metasd") / "data" / "report" / name).read_text(encoding="utf-8")
 
 
 def ranked(document: Document, trace: str) -> list[Mapping[str, Any]]:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -20,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metasd import __version__
+from metasd.core import files, jsontext
 from metasd.core.records import Ints, Rounds
 from metasd.core.costs import CostModel
 from metasd.core.errors import UsageError
@@ -94,21 +93,12 @@ class JobOutcome:
     shown: Ints
 
     def save(self, path: Path) -> None:
-        """Write the outcome at once or not at all: a reader never sees half a file."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        """Write the outcome whole or not at all. Raises FileError."""
         head = json.dumps({"config": self.config, "settings": self.settings, "timed": self.timed})
         arrays = {f"counts.{k}": v for k, v in self.counts.items()} | {f"times.{k}": v for k, v in self.times.items()}
         arrays |= {name: getattr(self, name) for name in ("prompt", "arms", "starts", "arm_starts", "shown")}
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez_compressed(file, head=np.array(head), allow_pickle=False, **arrays)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)  # noqa: PTH105 - the atomic rename
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with files.replacing(path) as file:
+            np.savez_compressed(file, head=np.array(head), allow_pickle=False, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> JobOutcome:
@@ -116,7 +106,7 @@ class JobOutcome:
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
                 arrays = {name: data[name] for name in data.files}
-            head = json.loads(str(arrays.pop("head")))
+            head = jsontext.loads(str(arrays.pop("head")))
             fields: dict[str, Any] = head | {k: v for k, v in arrays.items() if "." not in k}
             for group in ("counts", "times"):
                 fields[group] = {k.removeprefix(f"{group}."): v for k, v in arrays.items() if k.startswith(f"{group}.")}

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 
+from metasd.core import files
 from metasd.core.errors import UsageError
 from metasd.sim.compare.job import JobOutcome, Job, play
 
@@ -24,7 +25,7 @@ def run(
     outcomes: dict[int, JobOutcome] = {}
     failures: dict[int, str] = {}
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
+        files.make_folder(folder)
         outcomes = {i: JobOutcome.load(job.file(folder)) for i, job in enumerate(jobs) if job.file(folder).exists()}
     missing = [i for i in range(len(jobs)) if i not in outcomes]
     with (progress or _silent)(len(missing), "compare") as advance:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from metasd.core import jsontext
 from metasd.core.errors import UsageError
 from metasd.traces import format as fmt
 
@@ -55,7 +56,7 @@ def parse(file: Path, read: Callable[[dict[str, Any]], T]) -> Iterator[T]:
             if not line.strip():
                 continue
             try:
-                data = json.loads(line)
+                data = jsontext.loads(line)
                 if not isinstance(data, dict):
                     raise ValueError("it is not a JSON object")
                 yield read(data)

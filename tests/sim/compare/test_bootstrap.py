@@ -1,10 +1,22 @@
+import math
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from metasd.sim.compare.bootstrap import Clusters, holm, mean_of_ratios, ratio, ratio_difference, total
+from metasd.sim.compare.bootstrap import (
+    Clusters,
+    Estimate,
+    Values,
+    holm,
+    mean_of_ratios,
+    ratio,
+    ratio_difference,
+    total,
+)
 
 RNG = np.random.default_rng(7)
 TOKENS = RNG.gamma(4.0, 30.0, 60)
@@ -28,6 +40,41 @@ def test_ratio_of_sums_matches_scipy_bca() -> None:
     assert ours.value == pytest.approx(TOKENS.sum() / ROUNDS.sum(), rel=1e-12)
     assert abs(ours.low - theirs.low) < 0.06 * width
     assert abs(ours.high - theirs.high) < 0.06 * width
+
+
+def test_bca_equals_scalar_code_where_the_bootstrap_is_biased() -> None:
+    """A skewed statistic, the square of a small mean over another: its resamples lie above its value more often."""
+    rng = np.random.default_rng(5)
+    data = np.stack([rng.exponential(1.0, 12) - 0.8, rng.exponential(2.0, 12)], axis=1)
+    clusters, normal = Clusters(np.zeros(12), resamples=500), NormalDist()
+
+    def statistic(sums: Values) -> Values:
+        return sums[..., 0] ** 2 / sums[..., 1]
+
+    found = clusters.estimate(data, statistic)
+    x, y = data.T.tolist()
+
+    def at(weights: list[float]) -> float:
+        return sum(w * v for w, v in zip(weights, x, strict=True)) ** 2 / sum(
+            w * v for w, v in zip(weights, y, strict=True)
+        )
+
+    value, resampled = at([1.0] * 12), sorted(at(w) for w in clusters.weights.tolist())
+    below = sum(0.5 if math.isclose(r, value) else float(r < value) for r in resampled)  # ties count half
+    bias = normal.inv_cdf(below / 500)
+    left_out = [at([float(i != j) for i in range(12)]) for j in range(12)]
+    pulls = [sum(left_out) / 12 - v for v in left_out]
+    acceleration = sum(p**3 for p in pulls) / (6 * sum(p**2 for p in pulls) ** 1.5)
+
+    def end(z: float) -> float:
+        level = normal.cdf(bias + (bias + z) / (1 - acceleration * (bias + z)))
+        place = level * 499
+        low = int(place)
+        return resampled[low] + (place - low) * (resampled[low + 1] - resampled[low])
+
+    assert abs(bias) > 0.2
+    assert found.value == pytest.approx(value)
+    assert (found.low, found.high) == pytest.approx((end(normal.inv_cdf(0.025)), end(normal.inv_cdf(0.975))))
 
 
 def test_interval_covers_at_its_stated_rate() -> None:
@@ -101,5 +148,10 @@ def test_holm_never_lowers_a_p_value_and_keeps_the_order(p: list[float]) -> None
 
 
 def test_p_value_counts_resamples_beyond_zero() -> None:
-    clear = Clusters(np.zeros(30), resamples=999).estimate(RNG.normal(5, 1, (30, 1)), total)
-    assert clear.p_value() == pytest.approx(2 / 1000)
+    """Both tails count, whichever the effect's sign."""
+    data = RNG.normal(5, 1, (30, 1))
+    for sign in (1, -1):
+        clear = Clusters(np.zeros(30), resamples=999).estimate(sign * data, total)
+        assert clear.p_value() == pytest.approx(2 / 1000)
+    for replicates in ([-1.0, 1, 2, 3], [1.0, -1, -2, -3]):
+        assert Estimate(1.0, -1.0, 3.0, np.array(replicates)).p_value() == pytest.approx(2 * (1 + 1) / (4 + 1))

@@ -86,7 +86,7 @@ def test_a_cell_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
     def dies(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("metasd.sim.compare.job.os.replace", dies)
+    monkeypatch.setattr("metasd.core.files.os.replace", dies)
     with pytest.raises(KeyboardInterrupt):
         cell.save(path)
     assert list(tmp_path.iterdir()) == []

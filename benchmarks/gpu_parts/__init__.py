@@ -1,0 +1,1 @@
+"""The parts of ``benchmarks/gpu.py``: each measures one thing on one device and fills a dictionary with it."""

@@ -1,0 +1,97 @@
+"""The table on the terminal: every part's figures in at most 100 columns, or why there are none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+WIDTH = 100
+Line = tuple[str, str, str]
+"""What was measured, the figure, and what must be known beside it."""
+
+
+def show(made: dict[str, Any]) -> None:
+    """Print the document of ``benchmarks/gpu.py``."""
+    settings, machine = made["settings"], made["machine"]
+    where = machine.get("gpu") or machine.get("cpu") or "unknown machine"
+    versions = machine.get("versions", {})
+    title = (
+        f"{settings['target']} on {where}, torch {versions.get('torch')}, transformers {versions.get('transformers')}"
+    )
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table.add_column("part", no_wrap=True)
+    table.add_column("what", overflow="fold")
+    table.add_column("figure", overflow="fold")
+    table.add_column("beside it", overflow="fold")
+    for name, record in made["parts"].items():
+        for what, figure, beside in lines_of(name, record):
+            table.add_row(name, what, figure, beside)
+    console = Console(width=WIDTH, highlight=False, markup=False, emoji=False)
+    console.print(table)
+    console.print(f"{made['seconds']:.0f} s; ok: {made['ok']}")
+
+
+def lines_of(name: str, record: dict[str, Any]) -> Iterator[Line]:
+    """The lines of one part; the last says what went wrong, if anything did."""
+    found = record["found"]
+    if name in _LINES:
+        yield from _LINES[name](found)
+    for what, held in found.get("memory", {}).items():
+        for kind, size in held.items():
+            yield f"peak memory, {what}", f"{size / 1e9:.2f} GB", kind.removesuffix("_bytes")
+    if found.get("cut_short"):
+        yield "", "cut short", f"its {record['limit']:.0f} s were over"
+    if record["error"]:
+        yield "FAILED", record["error"], f"after {record['seconds']:.0f} s"
+
+
+def _parity(found: dict[str, Any]) -> Iterator[Line]:
+    for row in found.get("rows", ()):
+        margins = [p["margin"] for p in row["parted"] if p["margin"] is not None]
+        beside = f"margin {min(margins):.2g} to {max(margins):.2g}" if margins else ""
+        yield f"{row['dtype']} {_arm(row['contender'])}", f"{row['same_text']} of {row['texts']} texts the same", beside
+
+
+def _replay(found: dict[str, Any]) -> Iterator[Line]:
+    for row in found.get("recordings", ()):
+        ratio = f"{row['reading_ratio']:.2f} x plain, {row['ratio']:.2f} x with costs"
+        yield f"{row['dtype']} recording", ratio, f"{row['seconds']:.1f} s, {row['tokens']} tokens"
+        yield f"{row['dtype']} recorded text", f"{row['mismatches']} tokens differ from a wide pass", ""
+    for row in found.get("rows", ()):
+        what = f"{row['dtype']} {row['policy']}"
+        yield what, f"{row['differing']} of {row['rounds']} rounds differ", f"drafts of {row['draft_length']}"
+
+
+def _speed(found: dict[str, Any]) -> Iterator[Line]:
+    for row in found.get("rows", ()):
+        speed, gain = row["tokens_per_second"], row["speedup"]
+        figure = f"{speed['median']:.1f} tokens/s ({speed['least']:.1f} to {speed['most']:.1f})"
+        beside = f"{gain['median']:.2f} x, text {row['same_text']} of {row['texts']}"
+        yield _arm(row["contender"]) + (" (with prefill)" if row["prefill_counted"] else ""), figure, beside
+
+
+def _passes(found: dict[str, Any]) -> Iterator[Line]:
+    groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for row in found.get("rows", ()):
+        groups.setdefault((row["role"], row["context"]), []).append(row)
+    for role, rows in {role: rows for (role, _), rows in groups.items()}.items():
+        yield f"{role} model", f"{rows[0]['model']}, {rows[0]['parameters'] / 1e6:.3g} M", rows[0]["dtype"]
+    for (role, context), rows in groups.items():
+        widths = " ".join(str(row["width"]) for row in rows)
+        yield f"{role}, context {context}, ms", _milliseconds(rows, "wall_seconds"), f"widths {widths}"
+        if rows[0]["device_seconds"] is not None:
+            yield "", _milliseconds(rows, "device_seconds"), "between CUDA events"
+
+
+def _milliseconds(rows: list[dict[str, Any]], clock: str) -> str:
+    return " ".join(f"{1000 * row[clock]:.3g}" for row in rows)
+
+
+def _arm(spec: str) -> str:
+    return spec.removeprefix("fixed:arm=")
+
+
+_LINES = {"parity": _parity, "replay": _replay, "speed": _speed, "passes": _passes}

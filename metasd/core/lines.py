@@ -1,0 +1,140 @@
+"""From the bytes of a prompt file to its rows: JSON lines as editors, spreadsheets and other programs write them.
+
+Knows encodings, line ends and JSON; what a row's keys mean is ``metasd.core.prompts``'s business. Accepted besides
+UTF-8 lines: a byte order mark, UTF-16 and UTF-32, CRLF and CR, blank lines, objects that span lines, one JSON array.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metasd.core import jsontext, shown
+from metasd.core.errors import UsageError
+
+_MARKS = (  # UTF-32's begins with UTF-16's, so it comes first
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_BLANK = " \t\r\n\x1a"  # the last is how DOS ends a file
+_SEPARATORS = re.compile(r"[\s,]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One JSON value of a file.
+
+    number: its line, counted from 1, or its place in the array that the file is. where: the same in words.
+    """
+
+    number: int
+    where: str
+    value: Any
+
+
+def read(path: Path | str) -> str:
+    """The text of a file. Raises UsageError, naming it, when it cannot be read or is no text."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise UsageError(f"prompt file {path} cannot be read: {error.strerror}") from None
+    return decode(data, str(path))
+
+
+def decode(data: bytes, name: str) -> str:
+    """Text of ``data``, line ends as one newline. Raises UsageError, naming ``name`` and the line, for other bytes."""
+    encoding, body = next(((e, data[len(m) :]) for m, e in _MARKS if data.startswith(m)), (_guess(data), data))
+    try:
+        text = body.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = body[: error.start].count(b"\n") + 1
+        byte = f"byte 0x{body[error.start]:02x}"
+        raise UsageError(f"{name} line {line}: not {encoding.upper()} text ({byte}); save the file as UTF-8") from None
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise UsageError(f"{name} line {line}: holds NUL characters, so the file is damaged or no text; save it anew")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _guess(data: bytes) -> str:
+    """The encoding of bytes without a mark: UTF-16 where every other byte of the first few is 0, as of ASCII."""
+    head = data[:64]
+    if len(head) >= 4 and len(data) % 2 == 0:
+        if not any(head[1::2]) and all(head[::2]):
+            return "utf-16-le"
+        if not any(head[::2]) and all(head[1::2]):
+            return "utf-16-be"
+    return "utf-8"
+
+
+def rows(text: str, name: str) -> list[Row]:
+    """The JSON values of ``text``, which is ``name``'s. Raises UsageError, naming the line, for what is no JSON."""
+    body = text.strip(_BLANK)
+    found = list(_array(body, name)) if body.startswith("[") else _spanning(text, name) or list(_lines(text, name))
+    for row in found:
+        check_text(row.value, row.where)
+    return found
+
+
+def check_text(value: Any, where: str) -> None:
+    """Raises UsageError where a text in ``value`` is not valid Unicode: half of a UTF-16 pair."""
+    if isinstance(value, str):
+        half = next((c for c in value if "\ud800" <= c <= "\udfff"), None) if not value.isascii() else None
+        if half is not None:
+            said = f"holds {shown.line(half)}, half of a character (a UTF-16 surrogate without its pair)"
+            raise UsageError(f"{where}: {said}; write the whole character or remove it")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            check_text(key, where)
+            check_text(item, where)
+    elif isinstance(value, list):
+        for item in value:
+            check_text(item, where)
+
+
+def _lines(text: str, name: str) -> Iterator[Row]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip(_BLANK):
+            where = f"{name} line {number}"
+            yield Row(number, where, _value(line.strip(_BLANK), where))
+
+
+def _value(text: str, where: str) -> Any:
+    try:
+        return jsontext.loads(text)
+    except ValueError as error:
+        raise UsageError(f"{where}: not JSON ({error})") from None
+
+
+def _array(text: str, name: str) -> Iterator[Row]:
+    value = _value(text, f"{name}, a JSON array")
+    for number, item in enumerate(value, start=1):
+        yield Row(number, f"{name} item {number}", item)
+
+
+def _spanning(text: str, name: str) -> list[Row]:
+    """Objects that span lines, as programs indent them; none unless the whole text is such objects."""
+    first = text.lstrip(_BLANK).split("\n", 1)[0].rstrip(_BLANK + ",")
+    if not first.startswith("{") or first.endswith("}"):
+        return []
+    decoder, found, at = json.JSONDecoder(), [], text.index("{")
+    line = text.count("\n", 0, at) + 1
+    while at < len(text.rstrip(_BLANK)):
+        try:
+            value, end = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            return []
+        found.append(Row(line, f"{name} line {line}", value))
+        after = _SEPARATORS.match(text, end)
+        following = after.end() if after else end
+        line += text.count("\n", at, following)
+        at = following
+    return found

@@ -1,0 +1,95 @@
+"""Prompt files as editors, spreadsheets and other programs write them: read where clear, else named with the line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from metasd.core.errors import UsageError
+from metasd.core.ids import check_ids
+from metasd.core.lines import decode, rows
+from metasd.core.prompts import Prompt, load_prompts
+
+ITEMS: list[dict[str, Any]] = [
+    {"id": "a", "prompt": "grüße 字 \U0001f600"},
+    {"id": "b", "prompt": "two\nlines", "domain": "d [/x]"},
+]
+LINES = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in ITEMS)
+PLAIN = '{"id": "a", "prompt": "plain"}\n'
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(LINES.encode(), id="plain"),
+        pytest.param(LINES.encode("utf-8-sig"), id="mark"),
+        pytest.param(LINES.encode("utf-16"), id="utf-16"),
+        pytest.param(b"\xfe\xff" + LINES.encode("utf-16-be"), id="utf-16-be"),
+        pytest.param(LINES.encode("utf-32"), id="utf-32"),
+        pytest.param(LINES.replace("\n", "\r\n").encode(), id="crlf"),
+        pytest.param(LINES.replace("\n", "\r").encode(), id="cr"),
+        pytest.param(b"\n \n" + LINES.encode() + b"\n\r\n  \n", id="blank lines"),
+        pytest.param(LINES.encode() + b"\x1a", id="dos end"),
+        pytest.param(LINES.strip().encode(), id="no last line end"),
+        pytest.param(json.dumps(ITEMS).encode(), id="array"),
+        pytest.param(json.dumps(ITEMS, indent=2).encode("utf-8-sig"), id="indented array"),
+        pytest.param("\n".join(json.dumps(i, indent=2) for i in ITEMS).encode(), id="indented objects"),
+        pytest.param(",\r\n".join(json.dumps(i, indent=4) for i in ITEMS).encode(), id="with commas between"),
+    ],
+)
+def test_what_is_clear_is_read(data: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "p.jsonl"
+    file.write_bytes(data)
+    assert [(p.id, p.text) for p in load_prompts(file)] == [(i["id"], i["prompt"]) for i in ITEMS]
+
+
+def test_utf_16_without_a_mark() -> None:
+    for order in ("le", "be"):
+        assert decode(PLAIN.encode(f"utf-16-{order}"), "p") == PLAIN
+
+
+def test_an_array_on_one_line_gives_ids_by_place(tmp_path: Path) -> None:
+    (tmp_path / "p.json").write_text('[{"prompt": "a"}, {"prompt": "b"}]')
+    assert [p.id for p in load_prompts(tmp_path / "p.json")] == ["line-1", "line-2"]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (PLAIN.encode() + '{"prompt": "caf\xe9"}'.encode("cp1252"), "p.jsonl line 2: not UTF-8 text (byte 0xe9); save"),
+        (PLAIN.encode() + b'\n{"prompt": "a\x00b"}', "p.jsonl line 3: holds NUL characters"),
+        (PLAIN.encode() + b"\x00" * 100, "p.jsonl line 2: holds NUL characters"),
+        (PLAIN.encode() + b'{"prompt": "smile \\ud83d now"}', r"p.jsonl line 2: holds \ud83d, half of a character"),
+        (b'{"prompt": "a", "domain": "d\\udc00"}', r"p.jsonl line 1: holds \udc00"),
+        (b'{"prompt": "a", "k\\udc00": 1}', r"p.jsonl line 1: holds \udc00"),
+        (PLAIN.encode() + b'{"prompt": ' + b"[" * 100_000, "p.jsonl line 2: not JSON (nested too deep"),
+        (PLAIN.encode() + b"{'prompt': 1}", "p.jsonl line 2: not JSON ("),
+        (PLAIN.encode() + b'{"prompt": ' + b"9" * 5000 + b"}", "p.jsonl line 2: not JSON ("),
+        (b'[{"prompt": "a"}, {"prompt": 2}]', "p.jsonl item 2: prompt must be text"),
+        (b'[{"prompt": "a"}, ', "p.jsonl, a JSON array: not JSON ("),
+        (b'{\n"prompt": "a",\n}\n', "p.jsonl line 1: not JSON ("),
+        (b"\xff\xfe", "p.jsonl holds no prompts"),
+    ],
+)
+def test_what_is_not_is_named_with_its_line(data: bytes, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "p.jsonl"
+    file.write_bytes(data)
+    with pytest.raises(UsageError) as refused:
+        load_prompts(file)
+    assert said in str(refused.value)
+
+
+def test_separators_inside_a_text_are_no_line_ends() -> None:
+    text = json.dumps({"prompt": "a\u2028b\x85c\x0cd"}, ensure_ascii=False).replace("\\f", "\\u000c")
+    assert [r.value["prompt"] for r in rows(text, "p")] == ["a\u2028b\x85c\x0cd"]
+
+
+def test_ids_that_clash_after_splitting_turns() -> None:
+    questions = [Prompt("q", "d", ("one", "two")), Prompt("q#2", "d", ("other",))]
+    for order in (questions, questions[::-1]):
+        with pytest.raises(UsageError, match=r"id 'q#2' .* later turn of 'q'; rename one"):
+            check_ids(order)
+    check_ids([Prompt("q", "d", ("one",)), Prompt("q#2", "d", ("other",))])
