@@ -65,6 +65,8 @@ def _run(arguments: Sequence[str] | None) -> int:
             raise
         named = f"{error.filename}: " if error.filename else ""
         return _fail(f"{named}{error.strerror or error}", MetaSDError.exit_code)
+    except MemoryError as error:
+        return _fail(f"not enough memory ({shown.reason(error)}); ask for less at once", MetaSDError.exit_code)
     except SystemExit as error:  # how click and rich leave when the reader of a pipe has gone
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE), STDOUT) from error
     except (click.Abort, KeyboardInterrupt):

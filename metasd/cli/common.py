@@ -52,6 +52,14 @@ def once(context: click.Context, option: click.Parameter, given: tuple[Any, ...]
 prior_option = click.option(
     "--prior", type=FilePath, multiple=True, callback=once, help="Prior file written by metasd fit."
 )
+
+
+def seeds_option(default: int) -> Callable[..., Any]:
+    """``--seeds``."""
+    many = click.IntRange(1, 1_000_000)
+    return click.option("--seeds", type=many, default=default, show_default=True, help="Repetitions, seeds 0..N-1.")
+
+
 trace_option = click.option("--trace", "source", required=True, multiple=True, callback=once, help=TRACE_HELP)
 reset_option = click.option(
     "--reset",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from metasd.core.errors import UsageError
+from metasd.core.limits import LEAST_TEMPERATURE, LONGEST_DRAFT, LONGEST_TEXT
 from metasd.core.prompts import DEFAULT_DOMAIN, STDIN, Prompt, bundled, load_prompts
 
 if TYPE_CHECKING:
@@ -142,12 +143,13 @@ def check_numbers(
     *, draft_length: int, max_new_tokens: int, temperature: float, top_k: int | None, top_p: float | None
 ) -> None:
     """Raises UsageError for the first setting outside its range."""
+    low = LEAST_TEMPERATURE
     bounds = (
-        ("--draft-length", draft_length, draft_length >= 0, "0 or more"),
-        ("--max-new-tokens", max_new_tokens, max_new_tokens >= 1, "1 or more"),
-        ("--temperature", temperature, 0 <= temperature < math.inf, "0 or more, finite"),
+        ("--draft-length", draft_length, 0 <= draft_length <= LONGEST_DRAFT, f"0 to {LONGEST_DRAFT}"),
+        ("--max-new-tokens", max_new_tokens, 1 <= max_new_tokens <= LONGEST_TEXT, f"1 to {LONGEST_TEXT}"),
+        ("--temperature", temperature, temperature == 0 or low <= temperature < math.inf, f"0, or {low} or more"),
         ("--top-k", top_k, top_k is None or top_k >= 1, "1 or more"),
-        ("--top-p", top_p, top_p is None or 0 < top_p <= 1, "above 0 and at most 1"),
+        ("--top-p", top_p, top_p is None or low <= top_p <= 1, f"{low} to 1"),
     )
     for name, value, good, wanted in bounds:
         if not good:

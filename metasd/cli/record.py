@@ -22,22 +22,26 @@ def command(prompt_file: Path, out: Path, resume: bool, as_json: bool, **options
     from metasd.cli.models import open_models
     from metasd.core.results import document
     from metasd.record.run import record
+    from metasd.runtime import moment
+    from metasd.traces.writer import begun, check_free
 
-    models = open_models(prompt_file=prompt_file, **options)
-    drafters, pool = models.build()
-    summary = record(
-        models.target,
-        drafters,
-        pool,
-        models.texts,
-        out,
-        max_new_tokens=options["max_new_tokens"],
-        sampling=models.sampling,
-        seed=options["seed"],
-        raw=options["raw"],
-        resume=resume,
-        stops=models.stops,
-    )
+    check_free(out, resume)
+    with moment.at(begun(out) if resume else None):
+        models = open_models(prompt_file=prompt_file, **options)
+        drafters, pool = models.build()
+        summary = record(
+            models.target,
+            drafters,
+            pool,
+            models.texts,
+            out,
+            max_new_tokens=options["max_new_tokens"],
+            sampling=models.sampling,
+            seed=options["seed"],
+            raw=options["raw"],
+            resume=resume,
+            stops=models.stops,
+        )
     if as_json:
         emit(document("record", models.config, [], record=summary))
         return

@@ -72,6 +72,10 @@ def command(
     if recorded is not None:
         options["draft_length"] = recorded.depth  # drafters as recorded, their arms cut: proposals and signals agree
     models = open_models(prompt_file=prompt_file, prompt=prompt, **options)
+    if recorded is not None:
+        from metasd.sim.replay.fidelity import check_prompts
+
+        check_prompts(models.texts, recorded)
     how = live.Decoding(
         max_new_tokens=options["max_new_tokens"],
         sampling=models.sampling,

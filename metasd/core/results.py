@@ -76,7 +76,7 @@ def by_domain(
     domains: [E] domain of each of the ledger's texts. ``make_row(totals, rows, domain)`` builds a row from the
     totals of the texts ``rows``; sums are divided by ``seeds`` repetitions.
     """
-    labels = np.asarray(domains)
+    labels = np.asarray(domains, object)  # as text numpy drops NULs at the end
     everything = np.arange(len(labels))
     groups = [(name, np.flatnonzero(labels == name)) for name in dict.fromkeys(domains)]
     return [make_row(ledger.totals(rows, seeds), rows, name) for name, rows in [*groups, (ALL, everything)]]

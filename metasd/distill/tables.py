@@ -5,6 +5,7 @@ Knows the answers, the table file and the folder it writes; knows nothing of poo
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ from metasd.drafters.ngrams import ORDER, NgramTable
 from metasd.runtime.load import Target, check_fits
 
 MANIFEST = "manifest.json"
+_NAME = 40  # characters of a domain in a file's name: 255 bytes are the limit
+_RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}  # Windows
 
 
 def distill(
@@ -127,7 +130,13 @@ def _by_domain(prompts: Sequence[Prompt]) -> dict[str, list[Prompt]]:
 
 
 def _file(domain: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", domain).strip(".-").lower() + ".safetensors"
+    """A file name that every system takes, case folded; a domain that gives none, or a long one, goes by its hash."""
+    name = re.sub(r"[^\w.-]+", "-", domain).strip(".-").lower()
+    if not name or len(name) > _NAME or name.partition(".")[0] in _RESERVED:
+        name = f"{name[:_NAME]}-{hashlib.sha256(domain.encode('utf-8', 'backslashreplace')).hexdigest()[:12]}".strip(
+            "-"
+        )
+    return name + ".safetensors"
 
 
 def _open(

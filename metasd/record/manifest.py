@@ -14,6 +14,7 @@ import torch
 from metasd.core.pool import Pool
 from metasd.core.results import versions
 from metasd.record.recorder import draft_lengths
+from metasd.runtime import moment
 from metasd.runtime.conversation import EncodedPrompt
 from metasd.runtime.load import Target
 from metasd.runtime.sampling import OVERLAP_TEMPERATURE, Sampling
@@ -61,6 +62,7 @@ def manifest_of(
         "exact": True,
         "versions": versions(),
         "machine": machine(target.device),
+        "moment": moment.now().isoformat(),
     }
 
 

@@ -162,6 +162,6 @@ def rows(entrants: Sequence[Contender], texts: Sequence[EncodedPrompt]) -> list[
 
 def _speeds(entrant: Contender, domains: Sequence[str]) -> dict[str, float | None]:
     """Tokens a second by domain and in total."""
-    labels = np.asarray(domains)
+    labels = np.asarray(domains, object)
     groups = {name: entrant.ledger.totals(labels == name) for name in dict.fromkeys(domains)}
     return {name: t.tokens_per_second for name, t in (groups | {ALL: entrant.ledger.totals()}).items()}

@@ -17,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from metasd.core import shown
 from metasd.core.errors import UsageError
 
 log = logging.getLogger("metasd")
@@ -67,8 +68,7 @@ def _convert(path: Path, out: Path) -> None:
             tokenizer = AutoTokenizer.from_pretrained(**source)
             loaded = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UsageError(f"cannot read {path.name} as a GGUF model: {reason}") from error
+        raise UsageError(f"cannot read {path.name} as a GGUF model: {shown.reason(error)}") from error
     config = loaded.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from metasd.core import specs
 from metasd.core.errors import UsageError
+from metasd.core.limits import LONGEST_DRAFT
 from metasd.core.pool import PLAIN, DrafterInfo, Pool
 from metasd.drafters import LookupDrafter, TableDrafter
 
@@ -148,9 +149,10 @@ def _open(name: str, settings: dict[str, str], longest: int, opening: Opening) -
 def _lengths(value: str, spec: str) -> list[int]:
     """``1+3+8`` as numbers. Raises UsageError for anything else."""
     parts = value.split("+")
-    if not all(p.strip().isdigit() for p in parts):
+    if not all(p.strip().isdecimal() and int(p) <= LONGEST_DRAFT for p in parts):
         raise UsageError(
-            f"draft_length {value!r} of drafter {spec!r} is not 0, a positive number or several like 1+3+8"
+            f"draft_length {value!r} of drafter {spec!r} is not a number from 0 to {LONGEST_DRAFT}"
+            " or several like 1+3+8"
         )
     return [int(p) for p in parts]
 

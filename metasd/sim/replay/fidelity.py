@@ -66,6 +66,21 @@ def compare(live: Sequence[Row], replayed: Sequence[Row]) -> Fidelity:
     )
 
 
+def check_prompts(texts: Sequence[tuple[str, str, Sequence[int]]], trace: Trace) -> None:
+    """Raises UsageError unless every text (id, domain, prompt tokens) that is to be run is the trace's of that id."""
+    ids = {name: p for p, name in enumerate(trace.ids)}
+    ends = np.cumsum(trace.prompt_lengths)
+    for name, _, tokens in texts:
+        if name not in ids:
+            raise UsageError(f"prompt {name!r} is not in the trace; record the prompts that are run")
+        if trace.prompt_tokens is None:
+            continue
+        end, length = int(ends[ids[name]]), int(trace.prompt_lengths[ids[name]])
+        if list(tokens) != trace.prompt_tokens[end - length : end].tolist():
+            causes = "another text, tokenizer or --raw, or a chat template that prints the date"
+            raise UsageError(f"prompt {name!r} is not the one of that id in the trace ({causes}); record it anew")
+
+
 def check(
     live: Sequence[Rounds],
     ids: Sequence[str],
