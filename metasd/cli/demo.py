@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,6 +120,7 @@ def _draft_length(folder: Path, spec: str) -> int:
 
 def _run(models: Models, spec: str, length: int, max_new_tokens: int) -> bool:
     """Decode beside plain decoding and every fixed arm; whether all outputs were the target's own."""
+    from metasd.cli import lossless
     from metasd.core.progress import bar
     from metasd.report.terminal import show
     from metasd.runtime import contenders as live
@@ -128,7 +130,9 @@ def _run(models: Models, spec: str, length: int, max_new_tokens: int) -> bool:
     with bar(len(models.texts) * len(entrants), "decoding") as advance:
         live.run(models.target, entrants, models.texts, how, advance=advance)
     show(live.rows(entrants, models.texts), result_console(), domains=False)
-    equal = all(e.session.texts == entrants[0].session.texts for e in entrants)
+    parted = live.parted(models.target, entrants, models.texts, how)
+    lossless.warn(parted, len(models.texts), models.target.dtype)
+    equal = not parted
     share = entrants[-1].session.forward_share or 0.0
     click.echo(
         f"all outputs equal the target's own greedy text: {equal}; outside model passes: {1 - share:.1%} of a round"
@@ -138,23 +142,25 @@ def _run(models: Models, spec: str, length: int, max_new_tokens: int) -> bool:
 
 def _check(models: Models, trace: Any) -> bool:
     """Play every policy live on one text, at three draft lengths; whether every round equals its replay's."""
+    from metasd.cli import lossless
     from metasd.core.progress import bar
     from metasd.runtime import contenders as live
     from metasd.sim.compare.run import default_policies
-    from metasd.sim.replay.fidelity import check
 
-    texts, specs, seen = models.texts[:1], default_policies(), []
-    how = live.Decoding(max_new_tokens=FIDELITY_TOKENS, clock="model", costs=trace.costs)
+    specs, seen = default_policies(), []
+    models = replace(models, texts=models.texts[:1])
+    whole = models.config["max_new_tokens"]
+    budget = whole if "forced_eos_token_id" in models.target.settings.applied else min(FIDELITY_TOKENS, whole)
+    lossless.check_same(models, trace, budget)
+    how = live.Decoding(max_new_tokens=budget, clock="model", costs=trace.costs)
     with bar(len(specs) * len(FIDELITY_LENGTHS), "checking") as advance:
         for length in FIDELITY_LENGTHS:
             entrants = live.contenders(specs, partial(models.build, length), baseline=False, prior=None)
-            live.run(models.target, entrants, texts, how, advance=advance)
-            for e in entrants:
-                ids = [name for name, _, _ in texts]
-                seen.append(check(e.rounds, ids, trace, e.spec, draft_length=length, budget=FIDELITY_TOKENS))
-    whole = sum(seen[1:], seen[0])
+            live.run(models.target, entrants, models.texts, how, advance=advance)
+            seen += [lossless.check_run(models, e, trace, draft_length=length, budget=budget) for e in entrants]
+    found = sum(seen[1:], seen[0])
     click.echo(
-        f"{whole.rounds} live rounds of {len(specs)} policies at draft lengths "
-        f"{', '.join(map(str, FIDELITY_LENGTHS))}: {whole.differing} differ from the replay"
+        f"{found.rounds} live rounds of {len(specs)} policies at draft lengths "
+        f"{', '.join(map(str, FIDELITY_LENGTHS))}: {found.differing} differ from the replay"
     )
-    return whole.identical
+    return found.identical

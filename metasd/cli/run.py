@@ -64,6 +64,7 @@ def command(
 
     make(spec)  # an unknown policy is reported before a model is loaded
     learned = load_prior(prior)
+    from metasd.cli import lossless
     from metasd.cli.models import open_models
     from metasd.runtime import contenders as live
 
@@ -73,9 +74,7 @@ def command(
         options["draft_length"] = recorded.depth  # drafters as recorded, their arms cut: proposals and signals agree
     models = open_models(prompt_file=prompt_file, prompt=prompt, **options)
     if recorded is not None:
-        from metasd.sim.replay.fidelity import check_prompts
-
-        check_prompts(models.texts, recorded)
+        lossless.check_same(models, recorded, options["max_new_tokens"])
     how = live.Decoding(
         max_new_tokens=options["max_new_tokens"],
         sampling=models.sampling,
@@ -89,17 +88,21 @@ def command(
     else:
         _decode(models, entrants, how, reset)
     rows = live.rows(entrants, models.texts)
+    parted = live.parted(models.target, entrants, models.texts, how)
+    lossless.warn(parted, len(models.texts), models.target.dtype)
     checked = None if recorded is None else _check(models, entrants[-1], recorded, cut, how, learned)
     if as_json:
         config = models.config | {"policy": entrants[-1].policy.settings(), "baseline": baseline}
         fidelity = None if checked is None else checked.to_json()
-        emit(document_of(models, entrants[-1], config, rows) | {"fidelity": fidelity})
+        truth = {"fidelity": fidelity, "partings": lossless.to_json(parted)}
+        emit(document_of(models, entrants[-1], config, rows) | truth)
         return
     from metasd.report.terminal import show
 
     show(rows, result_console())
     if checked is not None:
-        click.echo(f"{checked.rounds} rounds run, {checked.differing} of them differ from the replay")
+        texts = f"{checked.texts_differing} of {len(models.texts)} texts from the recorded ones"
+        click.echo(f"{checked.rounds} rounds run, {checked.differing} of them differ from the replay; {texts}")
 
 
 def document_of(
@@ -132,22 +135,13 @@ def _recorded(source: str, options: dict[str, Any]) -> Trace:
 def _check(
     models: Models, entrant: Contender, trace: Trace, cut: int | None, how: Decoding, prior: dict[str, Any] | None
 ) -> Fidelity:
+    from metasd.cli.lossless import check_run
     from metasd.core.errors import UsageError
-    from metasd.sim.replay.fidelity import check
 
     replayed = trace.pool(cut)
     if entrant.pool.names != replayed.names:
         raise UsageError(f"the run's arms {entrant.pool.names} are not the trace's {replayed.names}; name its drafters")
-    return check(
-        entrant.rounds,
-        [name for name, _, _ in models.texts],
-        trace,
-        entrant.spec,
-        draft_length=cut,
-        reset=entrant.policy.reset,
-        prior=prior,
-        budget=how.max_new_tokens,
-    )
+    return check_run(models, entrant, trace, draft_length=cut, budget=how.max_new_tokens, prior=prior)
 
 
 def _decode(models: Models, entrants: list[Contender], how: Decoding, reset: str | None) -> None:

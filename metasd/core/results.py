@@ -49,6 +49,7 @@ def row(
     speedup: float | None = None,
     regret_rounds: float | None = None,
     oracle_rounds: float | None = None,
+    same_text: int | None = None,
 ) -> dict[str, Any]:
     """One result row.
 
@@ -56,13 +57,15 @@ def row(
     oracle_rounds: rounds of the clairvoyant optimum on the same prompts, so oracle_rounds / rounds is the
         fraction of it that was reached.
     speedup: tokens_per_second over that of plain decoding of the same texts in the same run.
+    same_text: how many of the ``prompts`` texts are plain decoding's, token for token.
     """
     names = ("prompts", "rounds", "drafted", "accepted", "emitted", "seconds", "tokens_per_second", "tokens_per_round")
     values = {name: getattr(totals, name) for name in names}
     values |= {"acceptance": totals.acceptance, "speedup": speedup}
     values |= {"switches": totals.switches, "catch_up": totals.catch_up, "arms": totals.arms}
     head = {"policy": policy, "reset": reset, "domain": domain}
-    return head | values | {"regret_rounds": regret_rounds, "oracle_rounds": oracle_rounds}
+    known = {"regret_rounds": regret_rounds, "oracle_rounds": oracle_rounds, "same_text": same_text}
+    return head | values | known
 
 
 def by_domain(

@@ -21,6 +21,22 @@ from metasd.runtime.sampling import OVERLAP_TEMPERATURE, Sampling
 from metasd.runtime.stops import Stops
 
 
+def identity_of(target: Target) -> dict[str, Any]:
+    """What a text depends on besides its prompt, its budget and how tokens are drawn; part of a manifest's config."""
+    return {
+        "target": {
+            "name": target.name,
+            "revision": target.revision,
+            "tokenizer": target.tokenizer_hash,
+            "vocabulary": target.vocab_size,
+            "dtype": target.dtype,
+            "device": target.device.type,
+        },
+        "generation": dict(target.settings.applied),
+        "ignore_generation_config": target.settings.ignored,
+    }
+
+
 def manifest_of(
     target: Target,
     pool: Pool,
@@ -34,15 +50,8 @@ def manifest_of(
 ) -> dict[str, Any]:
     """The manifest of a recording. A resumed one must have the same ``config``; the rest is for the reader."""
     return {
-        "config": {
-            "target": {
-                "name": target.name,
-                "revision": target.revision,
-                "tokenizer": target.tokenizer_hash,
-                "vocabulary": target.vocab_size,
-                "dtype": target.dtype,
-                "device": target.device.type,
-            },
+        "config": identity_of(target)
+        | {
             "acceptance": "greedy" if sampling.greedy else "ratio",
             "temperature": sampling.temperature,
             "top_k": None if sampling.greedy else sampling.top_k,
@@ -51,8 +60,6 @@ def manifest_of(
             "chains": "own" if sampling.greedy else "rejected",
             "max_new_tokens": max_new_tokens,
             "seed": seed,
-            "generation": dict(target.settings.applied),
-            "ignore_generation_config": target.settings.ignored,
             "chat_template": not raw and bool(target.tokenizer.chat_template),
             "prompts": _hash(texts, stops or {}),
         },

@@ -16,6 +16,7 @@ from metasd.report.cells import words
 _COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("tokens/s", "tokens_per_second", ".1f"),
     ("speed-up", "speedup", ".2f"),
+    ("same text", "same", ""),
     ("tokens/round", "tokens_per_round", ".2f"),
     ("acceptance", "acceptance", ".0%"),
     ("rounds", "rounds", ",.0f"),
@@ -29,6 +30,11 @@ _COLUMNS: tuple[tuple[str, str, str], ...] = (
 def fraction(row: Mapping[str, Any]) -> float | None:
     """oracle_rounds / rounds: the share of the clairvoyant optimum that was reached."""
     return row["oracle_rounds"] / row["rounds"] if row["oracle_rounds"] and row["rounds"] else None
+
+
+def same_text(row: Mapping[str, Any]) -> str | None:
+    """Texts that are plain decoding's, of all; None where nothing was decoded plainly beside them."""
+    return None if row.get("same_text") is None else f"{row['same_text']} of {row['prompts']}"
 
 
 def shares(arms: Mapping[str, float]) -> str:
@@ -46,7 +52,7 @@ def show(rows: Sequence[Mapping[str, Any]], console: Console, *, domains: bool =
 
 
 def _table(domain: str, rows: Sequence[Mapping[str, Any]]) -> Table:
-    cells = [dict(r) | {"fraction": fraction(r)} for r in rows]
+    cells = [dict(r) | {"fraction": fraction(r), "same": same_text(r)} for r in rows]
     columns = [c for c in _COLUMNS if any(r[c[1]] is not None for r in cells)]
     prompts = rows[0]["prompts"] if rows else 0
     title = f"{'all domains' if domain == ALL else shown.name(domain)}, {prompts} prompt{'s' if prompts != 1 else ''}"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from metasd.core.costs import CostModel
 from metasd.core.ledger import Ledger, Totals
@@ -22,6 +23,7 @@ from metasd.drafters.base import Drafter
 from metasd.policies import Policy, make
 from metasd.runtime.conversation import EncodedPrompt
 from metasd.runtime.load import Target
+from metasd.runtime.parting import Parting, partings
 from metasd.runtime.sampling import Sampling
 from metasd.runtime.session import LiveSession
 from metasd.runtime.stops import Stops
@@ -137,13 +139,16 @@ def run(
 
 
 def rows(entrants: Sequence[Contender], texts: Sequence[EncodedPrompt]) -> list[dict[str, Any]]:
-    """Result rows; speed-up and regret are known where plain decoding and every fixed arm ran beside."""
+    """Result rows; speed-up, equal texts and regret are known where plain decoding and every fixed arm ran beside."""
     domains = [domain for _, domain, _ in texts]
     fixed = [e.ledger.rounds_of() for e in entrants if e.baseline]
     best = np.min(fixed, axis=0) if fixed else None
-    plain = next((_speeds(e, domains) for e in entrants if e.spec == PLAIN_SPEC), {})
+    beside = plain_of(entrants)
+    plain = {} if beside is None else _speeds(beside, domains)
 
     def rows_of(entrant: Contender) -> list[dict[str, Any]]:
+        same = _same(entrant, beside)
+
         def make_row(totals: Totals, at: Ints, domain: str) -> dict[str, Any]:
             base, speed = plain.get(domain), totals.tokens_per_second
             return row(
@@ -153,11 +158,35 @@ def rows(entrants: Sequence[Contender], texts: Sequence[EncodedPrompt]) -> list[
                 domain=domain,
                 speedup=speed / base if speed and base else None,
                 regret_rounds=None if best is None else totals.rounds - best[at].sum().item(),
+                same_text=None if same is None else int(same[at].sum()),
             )
 
         return by_domain(entrant.ledger, domains, make_row)
 
     return [r for entrant in entrants for r in rows_of(entrant)]
+
+
+def plain_of(entrants: Sequence[Contender]) -> Contender | None:
+    """Plain decoding among the ``entrants``."""
+    return next((e for e in entrants if e.spec == PLAIN_SPEC), None)
+
+
+def parted(
+    target: Target, entrants: Sequence[Contender], texts: Sequence[EncodedPrompt], how: Decoding
+) -> list[Parting] | None:
+    """Where texts are not plain decoding's; None where that says nothing: without it, and above temperature 0."""
+    plain = plain_of(entrants)
+    if plain is None or not how.sampling.greedy:
+        return None
+    others = {e.spec: e.session.texts for e in entrants if e is not plain}
+    return partings(target, texts, plain.session.texts, others, how.max_new_tokens)
+
+
+def _same(entrant: Contender, plain: Contender | None) -> NDArray[np.bool_] | None:
+    """[E] whether each text is plain decoding's; sampled ones agree in law only, so None."""
+    if plain is None or not entrant.session.sampling.greedy:
+        return None
+    return np.array([a == b for a, b in zip(entrant.session.texts, plain.session.texts, strict=True)], bool)
 
 
 def _speeds(entrant: Contender, domains: Sequence[str]) -> dict[str, float | None]:

@@ -82,7 +82,7 @@ class LiveSession:
         self.pool, self.prompts, self.seed = pool, list(prompts), seed
         self.max_new_tokens, self.clock, self.costs, self.on_tokens = max_new_tokens, clock, costs, on_tokens
         self._stops: Stops = stops or {}
-        sampling = sampling or Sampling()
+        self.sampling = sampling = sampling or Sampling()
         revealer = _revealer(pool, feedback, scope, censored, sampled=not sampling.greedy)
         catch_all = revealer is not None and scope == "all"
         self._lane = Lane(target, drafters, sampling, overlap=overlap, revealer=revealer, catch_all=catch_all)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -31,7 +31,10 @@ def ordered(rounds: Sequence[Rounds], prompt_of: Ints | None = None) -> list[Row
 
 @dataclass(frozen=True, slots=True)
 class Fidelity:
-    """How two lists of rounds compare, and what the lists exercised."""
+    """How two lists of rounds compare, and what the lists exercised.
+
+    texts_differing: texts that are not, as far as they go, the recorded ones.
+    """
 
     rounds: int
     differing: int
@@ -39,10 +42,11 @@ class Fidelity:
     full_acceptances: int
     switches: int
     ends_inside_draft: int
+    texts_differing: int = 0
 
     @property
     def identical(self) -> bool:
-        return self.differing == 0
+        return self.differing == 0 and self.texts_differing == 0
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {"identical": self.identical}
@@ -66,21 +70,6 @@ def compare(live: Sequence[Row], replayed: Sequence[Row]) -> Fidelity:
     )
 
 
-def check_prompts(texts: Sequence[tuple[str, str, Sequence[int]]], trace: Trace) -> None:
-    """Raises UsageError unless every text (id, domain, prompt tokens) that is to be run is the trace's of that id."""
-    ids = {name: p for p, name in enumerate(trace.ids)}
-    ends = np.cumsum(trace.prompt_lengths)
-    for name, _, tokens in texts:
-        if name not in ids:
-            raise UsageError(f"prompt {name!r} is not in the trace; record the prompts that are run")
-        if trace.prompt_tokens is None:
-            continue
-        end, length = int(ends[ids[name]]), int(trace.prompt_lengths[ids[name]])
-        if list(tokens) != trace.prompt_tokens[end - length : end].tolist():
-            causes = "another text, tokenizer or --raw, or a chat template that prints the date"
-            raise UsageError(f"prompt {name!r} is not the one of that id in the trace ({causes}); record it anew")
-
-
 def check(
     live: Sequence[Rounds],
     ids: Sequence[str],
@@ -91,22 +80,34 @@ def check(
     reset: str | None = None,
     prior: Mapping[str, Any] | None = None,
     budget: int | None = None,
+    texts: Sequence[Sequence[int]] | None = None,
 ) -> Fidelity:
     """Compare the rounds of a live run with the replay of ``trace`` under the same policy.
 
     Args:
         live: the rounds played, ``Rounds.prompt`` indexing ``ids``.
         ids: prompt ids of the run, in the order they were decoded.
+        texts: answer tokens of each; compared with the recorded ones.
 
     Raises UsageError when a prompt of the run is not in the trace, or the trace was sampled: above temperature 0 run
     and replay agree in law, not round by round.
     """
     if trace.sampled:
         raise UsageError("the trace was sampled: a run agrees with it in law only; record one at temperature 0")
-    missing = [i for i in ids if i not in set(trace.ids)]
+    same = take_prompts(trace, positions(trace, ids))
+    replayed = replay(same, spec, draft_length=draft_length, reset=reset, prior=prior, budget=budget, keep_rounds=True)
+    found = compare(ordered(live), ordered(replayed.rounds, replayed.prompt))
+    if texts is None:
+        return found
+    recorded = np.split(same.tokens, same.offsets[1:-1])
+    apart = sum(list(text) != told[:budget].tolist() for text, told in zip(texts, recorded, strict=True))
+    return replace(found, texts_differing=apart)
+
+
+def positions(trace: Trace, ids: Sequence[str]) -> list[int]:
+    """Where the prompts ``ids`` are in the trace. Raises UsageError for one that is not."""
+    at = {name: p for p, name in enumerate(trace.ids)}
+    missing = [name for name in ids if name not in at]
     if missing:
         raise UsageError(f"prompt {missing[0]!r} is not in the trace; record the prompts that are run")
-    at = [list(trace.ids).index(i) for i in ids]
-    same = take_prompts(trace, at)
-    replayed = replay(same, spec, draft_length=draft_length, reset=reset, prior=prior, budget=budget, keep_rounds=True)
-    return compare(ordered(live), ordered(replayed.rounds, replayed.prompt))
+    return [at[name] for name in ids]
