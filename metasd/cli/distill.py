@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from metasd.cli.common import FilePath, emit, json_option
+from metasd.cli.common import FilePath, emit, json_option, result_console
 
 
 @click.command("distill")
@@ -48,5 +48,7 @@ def command(
         }
         emit(document("distill", config, [], tables=summary))
         return
-    for table in summary:
-        click.echo("  ".join(f"{k} {v}" for k, v in table.items()))
+    from metasd.report.facts import show_tables
+
+    show_tables(summary, result_console())
+    click.echo(f"use them with --drafter {out}")

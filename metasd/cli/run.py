@@ -162,7 +162,10 @@ def _shown(models: Models, chosen: Contender, svg: Path | None, steps: int, quie
         progress_console().print(f"decoding {steps} texts, those of {chosen.spec} as they come", style="dim")
     headings = [] if len(models.texts) == 1 else [f"{name} ({domain})" for name, domain, _ in models.texts]
     stops = [models.stops.get(name, ()) for name, _, _ in models.texts]
-    painter = Painter(chosen.pool, models.target.decode, svg, headings=headings, stops=stops)
+    prompt = models.prompts[0].text
+    painter = Painter(chosen.pool, models.target.decode, svg, headings=headings, stops=stops, prompt=prompt)
     chosen.on_tokens = painter.tokens
     with painter:
         yield lambda: None
+        speed = chosen.ledger.totals().tokens_per_second
+        painter.remark = f"{models.target.name}, policy {chosen.spec}" + (f", {speed:.1f} tokens/s" if speed else "")

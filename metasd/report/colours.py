@@ -30,6 +30,7 @@ class Painter:
     decode: token ids to text.
     headings: a line above each answer; none for a single one.
     stops: of each answer, the texts that end it and are not shown.
+    prompt, remark: what the picture says above and below the answer; ``remark`` may be set when all is decoded.
     """
 
     def __init__(
@@ -40,8 +41,10 @@ class Painter:
         *,
         headings: Sequence[str] = (),
         stops: Sequence[Sequence[str]] = (),
+        prompt: str = "",
     ) -> None:
         self.pool, self.decode, self.svg, self.headings, self.stops = pool, decode, svg, headings, stops
+        self.prompt, self.remark = prompt, ""
         self.console = Console()
         self.answer = Text()
         self.by_source: dict[int, int] = {}
@@ -65,8 +68,10 @@ class Painter:
     def _picture(self) -> str:
         """The answer and its legend as SVG, in whatever fixed-width font the reader has: nothing is fetched."""
         page = Console(record=True, width=100, file=io.StringIO())
+        page.print(Text(self.prompt + "\n", style="bold"))
         page.print(self.answer)
         page.print(self.legend())
+        page.print(Text(self.remark, style=TARGET_STYLE))
         return re.sub(r"@font-face \{.*?\}", "", page.export_svg(title="metasd run"), flags=re.DOTALL)
 
     def tokens(self, prompt: int, tokens: Sequence[int], arm: int, accepted: int) -> None:

@@ -25,6 +25,9 @@ def show_trace(facts: Mapping[str, Any], console: Console) -> None:
     _print_pairs("trace", pairs, console)
     _print_pairs("recorded with", _flat(facts["config"]) | _flat(facts["versions"] or {}), console)
     _print_rows("drafters", facts["drafters"], _DRAFTER, console)
+    alike = sorted((row for row in facts["alike"] if row["same"]), key=lambda row: -row["same"])
+    if alike:
+        _print_rows("drafters that propose the same, closest first", alike[:_PAIRS], _ALIKE, console)
     domains = [{"domain": name} | dict(row) for name, row in facts["domains"].items()]
     _print_rows("domains", domains, _DOMAIN, console)
 
@@ -36,6 +39,13 @@ _DRAFTER = (
     ("has a proposal, of positions", "coverage", ".1%"),
     ("accepted of a draft, tokens", "accepted", ".2f"),
 )
+_ALIKE = (
+    ("drafter", "drafter", ""),
+    ("and", "other", ""),
+    ("same first token", "same", ".1%"),
+    ("of positions where both propose", "positions", ",d"),
+)
+_PAIRS = 5
 _DOMAIN = (("domain", "domain", ""), ("prompts", "prompts", ",d"), ("tokens", "rows", ",d"))
 
 
@@ -67,6 +77,25 @@ def show_recording(summary: Mapping[str, Any], console: Console) -> None:
         {"model": k, "read": "in wide passes" if v else "position by position"} for k, v in summary["packed"].items()
     ]
     _print_rows("how models were read", packed, (("model", "model", ""), ("read", "read", "")), console)
+
+
+def show_tables(tables: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """Print what ``metasd distill`` made, one row a table."""
+    rows = [dict(t) | {"megabytes": t["bytes"] / 1e6} for t in tables]
+    _print_rows("tables of the target's own answers", rows, _TABLE, console)
+
+
+_TABLE = (
+    ("domain", "domain", ""),
+    ("file", "file", ""),
+    ("size, MB", "megabytes", ",.1f"),
+    ("runs known", "entries", ",d"),
+    ("answers", "answers", ",d"),
+    ("tokens", "tokens", ",d"),
+    ("ended", "ended", ",d"),
+    ("cut by limit", "limit", ",d"),
+    ("looped", "looped", ",d"),
+)
 
 
 def _flat(data: Mapping[str, Any], before: str = "") -> dict[str, str]:

@@ -147,7 +147,7 @@ class TraceWriter:
         found = [p for p in self.path.iterdir() if not _leftover(p)] if self.path.exists() else []
         if found:
             what = "files that are no recording; give another --out"
-            raise UsageError(f"{self.path} holds {what if resume else 'another recording; --resume or another --out'}")
+            raise UsageError(f"{self.path} holds {what if resume else 'a recording; go on with --resume, or give another --out'}")
         (self.path / fmt.SHARDS).mkdir(parents=True, exist_ok=True)
         fmt.write_json(self.path / fmt.MANIFEST, self.manifest | {"complete": False})
         self._open_journal()

@@ -142,7 +142,10 @@ def test_one_prompt_is_streamed_and_painted(models: Path, tmp_path: Path, capsys
         "random",
     ]
     assert main([*arguments, "--svg", str(picture)]) == 0
-    assert picture.read_text().startswith("<svg")
+    drawn = picture.read_text().replace("&#160;", " ")
+    assert drawn.startswith("<svg")
+    for said in ("w2 w3 w2 w3", "target, policy random, ", "tokens/s"):
+        assert said in drawn
     assert main(arguments) == 0
     assert "the target itself" in capsys.readouterr().out
 

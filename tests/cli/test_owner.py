@@ -192,6 +192,10 @@ def test_what_would_be_ignored_is_said(home: Path, capsys: Said) -> None:
 def test_recording_and_trace_are_tables_with_units(home: Path, trace: Path, capsys: Said) -> None:
     out, _ = printed(capsys, ["trace", "show", str(trace)])
     assert "lookup@4, table@4" in out
+    (pair,) = document(capsys, ["trace", "show", str(trace)])["trace"]["alike"]
+    assert (pair["drafter"], pair["other"]) == ("lookup", "table")
+    assert 0.5 < pair["same"] <= 1
+    assert f"{pair['same']:.1%}" in out
     given = ["--prompts", str(home / "prompts.jsonl"), "--out", str(trace), "--resume", "--draft-length", "4"]
     done, _ = printed(capsys, ["record", *target(home), *given, "--max-new-tokens", str(LIMIT)])
     assert "2 (2 were there already)" in done
