@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import click
 
 from metasd import __version__
-from metasd.cli import compare, demo, distill, fit, growth, info, record, replay, run, trace
+from metasd.cli import chat, compare, demo, distill, fit, growth, info, record, replay, run, trace
 from metasd.cli.streams import STDOUT, Streams, left
 from metasd.core import shown
 from metasd.core.errors import MetaSDError
@@ -25,7 +25,15 @@ def app() -> None:
     """Multi-drafter speculative decoding: record what every drafter would do, replay it, run it live."""
 
 
-for command in (record.command, replay.command, run.command, compare.command, fit.command, distill.command):
+for command in (
+    record.command,
+    replay.command,
+    run.command,
+    chat.command,
+    compare.command,
+    fit.command,
+    distill.command,
+):
     app.add_command(command)
 for command in (trace.group, growth.command, demo.command, info.policies, info.drafters, info.env):
     app.add_command(command)

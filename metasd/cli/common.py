@@ -11,6 +11,7 @@ import click
 
 from metasd.cli.streams import current
 from metasd.core import jsontext, shown
+from metasd.core.pool import DRAFT_LENGTH
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -83,7 +84,9 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--drafter", "drafters", multiple=True, metavar="SPEC", help="name or name:key=value,... (repeat)."
         ),
-        click.option("--draft-length", type=int, default=3, show_default=True, help="Draft length of every drafter."),
+        click.option(
+            "--draft-length", type=int, default=DRAFT_LENGTH, show_default=True, help="Draft length of every drafter."
+        ),
         click.option("--max-new-tokens", type=int, default=128, show_default=True, help="Token budget of a text."),
         click.option("--temperature", type=float, default=0.0, show_default=True, help="0 decodes greedily."),
         click.option("--top-k", type=int, help="Sample among the k likeliest tokens."),
@@ -110,10 +113,12 @@ def progress_console() -> Console:
 
 
 def result_console() -> Console:
-    """Where tables go: stdout. A pipe has no width of its own, so give it a wide one."""
+    """Where tables go: stdout. A pipe has no width of its own, so give it the one that tables are made for."""
     from rich.console import Console
 
-    return Console() if sys.stdout is not None and sys.stdout.isatty() else Console(width=160)
+    from metasd.report.terminal import WIDTH
+
+    return Console() if sys.stdout is not None and sys.stdout.isatty() else Console(width=WIDTH)
 
 
 def say_approximate(what: str) -> None:

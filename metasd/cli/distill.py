@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from metasd.cli.common import FilePath, emit, ignore_option, json_option
+from metasd.cli.common import FilePath, emit, ignore_option, json_option, result_console
 from metasd.core import shown
 
 
@@ -51,5 +51,7 @@ def command(
         }
         emit(document("distill", config, [], tables=summary))
         return
-    for table in summary:
-        click.echo(shown.line("  ".join(f"{k} {v}" for k, v in table.items())))
+    from metasd.report.facts import show_tables
+
+    show_tables(summary, result_console())
+    click.echo(shown.line(f"use them with --drafter {out}"))

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import click
+
 from metasd.core.errors import UsageError
 from metasd.core.limits import LEAST_TEMPERATURE, LONGEST_DRAFT, LONGEST_TEXT
 from metasd.core.prompts import DEFAULT_DOMAIN, STDIN, Prompt, bundled, load_prompts
@@ -41,6 +43,7 @@ class Models:
 
 
 def open_models(
+    prompts: Sequence[Prompt] | None = None,
     *,
     target: str,
     drafters: Sequence[str],
@@ -56,18 +59,24 @@ def open_models(
     raw: bool,
     ignore_generation_config: bool = False,
     prompt_file: Path | None = None,
-    prompt: str | None = None,
 ) -> Models:
-    """Check every setting, read the prompts, load the target. Raises UsageError for the first thing that is wrong."""
+    """Check every setting, read the prompts unless given, load the target; remarks go to stderr.
+
+    Raises UsageError for the first thing that is wrong.
+    """
     check_numbers(
         draft_length=draft_length, max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p
     )
-    prompts = read_prompts(prompt_file, prompt, turns)
+    prompts = list(read_prompts(prompt_file, None, turns) if prompts is None else prompts)
+    for name, value in (("--top-k", top_k), ("--top-p", top_p)):
+        if value is not None and temperature == 0:
+            click.echo(f"warning: {name} {value} does nothing at --temperature 0, which decodes greedily", err=True)
     from metasd.runtime.conversation import encode_all, stops_of
-    from metasd.runtime.registry import build_drafters
+    from metasd.runtime.registry import build_drafters, heavier, preview
     from metasd.runtime.sampling import Sampling
 
     sampling = Sampling(temperature, top_k, top_p)
+    preview(drafters, target, draft_length=draft_length)  # a wrong SPEC is reported before anything is loaded
     loaded = open_target(target, ignore_generation_config, device=device, dtype=dtype)
     texts = encode_all(loaded, prompts, raw=raw, max_new_tokens=max_new_tokens)
 
@@ -80,7 +89,8 @@ def open_models(
             seed=seed,
         )
 
-    build()  # a wrong SPEC is reported before anything is decoded
+    for remark in heavier(loaded, build()[0]):  # and one that does not fit this target before anything is decoded
+        click.echo(f"warning: {remark}", err=True)
 
     config = {
         "target": target,

@@ -45,12 +45,7 @@ def command(prompt_file: Path, out: Path, resume: bool, as_json: bool, **options
     if as_json:
         emit(document("record", models.config, [], record=summary))
         return
-    from rich.table import Table
+    from metasd.report.facts import show_recording
 
-    from metasd.report.cells import words
-
-    table = Table(box=None, show_header=False, pad_edge=False)
-    for key, value in summary.items():
-        table.add_row(key, f"{value:.2f}" if isinstance(value, float) else words(value, limit=None))
-    result_console().print(table)
+    show_recording(summary, result_console())
     click.echo(shown.line(f"trace: {out}"))

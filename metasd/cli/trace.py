@@ -29,14 +29,9 @@ def show(source: str, as_json: bool) -> None:
     if as_json:
         emit(document("trace show", {"trace": source}, [], trace=facts))
         return
-    from rich.table import Table
+    from metasd.report.facts import show_trace
 
-    from metasd.report.cells import words
-
-    table = Table(box=None, show_header=False, pad_edge=False)
-    for key, value in facts.items():
-        table.add_row(key, words(value, limit=None))
-    result_console().print(table)
+    show_trace(facts, result_console())
 
 
 @group.command("validate")

@@ -54,6 +54,11 @@ class Prompt:
         """The first turn."""
         return self.turns[0]
 
+    @property
+    def text_ids(self) -> list[str]:
+        """Ids of the texts that the turns become: the prompt's own, then ``id#2``, ``id#3``, ..."""
+        return [self.id, *(f"{self.id}#{i}" for i in range(2, len(self.turns) + 1))]
+
     def messages(self, answers: Sequence[str] = ()) -> list[Message]:
         """The conversation up to the turn behind ``answers``, those given to the turns before it."""
         asked = [("user", turn) for turn in self.turns[: len(answers) + 1]]

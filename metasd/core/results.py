@@ -18,6 +18,9 @@ from metasd.core.records import Ints
 SCHEMA = 1
 ALL = "all"  # the domain of a total
 BEST_FIXED = "best fixed arm"  # of a whole trace, in hindsight: what differences are taken to by default
+STARTS = ("first_token_seconds", "prefill_tokens_per_second", "begin_seconds")
+"""Mean seconds from a prompt to its first tokens, prompt tokens a second of the target's reading, and mean seconds that
+the drafters took to take in a prompt."""
 _PACKAGES = ("metasd", "numpy", "gymnasium", "torch", "transformers")
 
 
@@ -50,22 +53,26 @@ def row(
     regret_rounds: float | None = None,
     oracle_rounds: float | None = None,
     same_text: int | None = None,
+    starts: Mapping[str, float | None] | None = None,
 ) -> dict[str, Any]:
     """One result row.
 
     regret_rounds: rounds minus those of the best fixed arm of each prompt in hindsight, summed over prompts.
     oracle_rounds: rounds of the clairvoyant optimum on the same prompts, so oracle_rounds / rounds is the
         fraction of it that was reached.
-    speedup: tokens_per_second over that of plain decoding of the same texts in the same run.
     same_text: how many of the ``prompts`` texts are plain decoding's, token for token.
+    speedup: tokens_per_second over that of plain decoding of the same texts in the same run, the median over
+        ``repeats``; speedup_low and speedup_high are the least and the most of them.
+    starts: the values of STARTS of a live run, which no round and no other second covers.
     """
     names = ("prompts", "rounds", "drafted", "accepted", "emitted", "seconds", "tokens_per_second", "tokens_per_round")
     values = {name: getattr(totals, name) for name in names}
     values |= {"acceptance": totals.acceptance, "speedup": speedup}
     values |= {"switches": totals.switches, "catch_up": totals.catch_up, "arms": totals.arms}
     head = {"policy": policy, "reset": reset, "domain": domain}
-    known = {"regret_rounds": regret_rounds, "oracle_rounds": oracle_rounds, "same_text": same_text}
-    return head | values | known
+    values |= {"regret_rounds": regret_rounds, "oracle_rounds": oracle_rounds, "same_text": same_text}
+    spread = {"repeats": 1, "speedup_low": speedup, "speedup_high": speedup}
+    return head | values | dict.fromkeys(STARTS) | dict(starts or {}) | spread
 
 
 def by_domain(

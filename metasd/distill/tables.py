@@ -61,9 +61,10 @@ def distill(
     folder, manifest = _open(Path(out), target, prompts, domains, settings)
     started = time.perf_counter()
     everything: list[Answer] = []
-    with progress.bar(tokens_per_domain * len(domains), "distill (tokens)") as advance:
+    shares = {domain: min(tokens_per_domain, len(members) * max_new_tokens) for domain, members in domains.items()}
+    with progress.bar(sum(shares.values()), "distill (tokens)") as advance:
         for domain, members in domains.items():
-            meter = _Meter(advance, tokens_per_domain)
+            meter = _Meter(advance, shares[domain])
             asked = [(encoded[p.id], p.stop) for p in members]
             answers = _enough(target, asked, tokens_per_domain, max_new_tokens, batch, meter)
             meter.finish()

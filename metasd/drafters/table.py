@@ -8,12 +8,14 @@ does; else the next shorter run is tried. A draft ends where no run is known.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from metasd.core.errors import UsageError
 from metasd.core.pool import DrafterInfo
+from metasd.core.prompts import TOTAL
 from metasd.drafters.base import Draft
 from metasd.drafters.index import RECENT, ContextIndex, other_than
 from metasd.drafters.ngrams import ORDER, NgramCounts, NgramTable, Table
@@ -171,6 +173,19 @@ def resolve(path: str) -> Path:
     raise UsageError(
         f"table {path!r} is neither a file nor a shipped table; shipped are {', '.join(shipped()) or 'none'}"
     )
+
+
+def tables_of(folder: str) -> list[str]:
+    """The tables of a folder that ``metasd distill`` wrote, one a domain. Raises UsageError for another folder."""
+    try:
+        rows = json.loads((Path(folder) / "manifest.json").read_text(encoding="utf-8"))["tables"]
+        files = {str(row["domain"]): str(Path(folder) / row["file"]) for row in rows}
+    except (OSError, ValueError, KeyError, TypeError):
+        files = {}
+    if not files:
+        raise UsageError(f"{folder} is no folder of tables that metasd distill wrote; a model is model:path={folder}")
+    whole = files.pop(TOTAL, None)
+    return list(files.values()) or [str(whole)]
 
 
 def default_name(path: str | None) -> str:

@@ -25,7 +25,7 @@ from metasd.runtime.conversation import EncodedPrompt
 from metasd.runtime.load import Target
 from metasd.runtime.parting import Parting, partings
 from metasd.runtime.sampling import Sampling
-from metasd.runtime.session import LiveSession
+from metasd.runtime.session import LiveSession, OnTokens, Start
 from metasd.runtime.stops import Stops
 
 PLAIN_SPEC = "fixed:arm=plain"
@@ -55,11 +55,15 @@ class Contender:
     session: LiveSession = field(init=False)
     ledger: Ledger = field(init=False)
     rounds: list[Rounds] = field(default_factory=list)
+    on_tokens: OnTokens | None = None
 
-    def prepare(
-        self, target: Target, texts: Sequence[EncodedPrompt], how: Decoding, reset: str | None, **more: Any
-    ) -> None:
+    def prepare(self, target: Target, texts: Sequence[EncodedPrompt], how: Decoding, reset: str | None) -> None:
         """Open the session and bind the policy."""
+        self.open(target, texts, how)
+        self.policy.bind(self.pool, 1, reset=reset, overlap=True)
+
+    def open(self, target: Target, texts: Sequence[EncodedPrompt], how: Decoding) -> None:
+        """A session for ``texts``, and nothing counted yet; the policy keeps what it learned."""
         self.session = LiveSession(
             target,
             self.drafters,
@@ -71,11 +75,10 @@ class Contender:
             clock=how.clock,
             costs=how.costs,
             stops=how.stops,
+            on_tokens=self.on_tokens,
             **self.policy.wants(overlap=True),
-            **more,
         )
-        self.policy.bind(self.pool, 1, reset=reset, overlap=True)
-        self.ledger = Ledger(self.pool, len(texts))
+        self.ledger, self.rounds = Ledger(self.pool, len(texts)), []
 
     def decode_one(self) -> None:
         """Decode the session's next text."""
@@ -91,19 +94,24 @@ def contenders(
     """The policies ``specs`` and, with ``baseline``, plain decoding and every fixed arm.
 
     build: makes fresh drafters and their pool; called once a contender. A fixed arm gets the one drafter it needs,
-        so it is not charged for looking at the others.
+        so it is not charged for looking at the others; so does plain decoding, which needs none.
     """
-    chosen = []
-    for spec in specs:
-        drafters, pool = build()
-        policy = make(spec)
-        if prior is not None:
-            policy.set_prior(prior)
-        chosen.append(Contender(spec, policy, pool, drafters))
-    if not baseline:
-        return chosen
-    plain = Contender(PLAIN_SPEC, make(PLAIN_SPEC), Pool([], [(-1, 0)]), [], baseline=True)
-    return [plain, *_fixed_arms(build), *chosen]
+    chosen = [_chosen(spec, build, prior) for spec in specs]
+    return [_plain(baseline=True), *_fixed_arms(build), *chosen] if baseline else chosen
+
+
+def _chosen(spec: str, build: Build, prior: Mapping[str, Any] | None) -> Contender:
+    """A policy with its pool. There is nothing to choose where nothing drafts, so that is plain decoding."""
+    policy, (drafters, pool) = make(spec), build()
+    if prior is not None:
+        policy.set_prior(prior)
+    if spec == PLAIN_SPEC or not pool.drafters:
+        return _plain(baseline=False)
+    return Contender(spec, policy, pool, drafters)
+
+
+def _plain(*, baseline: bool) -> Contender:
+    return Contender(PLAIN_SPEC, make(PLAIN_SPEC), Pool([], [(-1, 0)]), [], baseline=baseline)
 
 
 def _fixed_arms(build: Build) -> list[Contender]:
@@ -126,14 +134,18 @@ def run(
     how: Decoding,
     *,
     reset: str | None = None,
+    first: int = 0,
     advance: Callable[[], object] = lambda: None,
-    **more: Any,
 ) -> None:
-    """Decode every text with every entrant, in turn. ``advance`` is called after each (text, entrant)."""
+    """Decode every text with every entrant, in turn. ``advance`` is called after each (text, entrant).
+
+    first: who begins with the first text; with every text the turn moves on by one, so that nobody is always first.
+    """
     for entrant in entrants:
-        entrant.prepare(target, texts, how, reset, **more)
-    for _ in texts:
-        for entrant in entrants:
+        entrant.prepare(target, texts, how, reset)
+    for at in range(len(texts)):
+        turn = (first + at) % len(entrants)
+        for entrant in [*entrants[turn:], *entrants[:turn]]:
             entrant.decode_one()
             advance()
 
@@ -159,6 +171,7 @@ def rows(entrants: Sequence[Contender], texts: Sequence[EncodedPrompt]) -> list[
                 speedup=speed / base if speed and base else None,
                 regret_rounds=None if best is None else totals.rounds - best[at].sum().item(),
                 same_text=None if same is None else int(same[at].sum()),
+                starts=_starts([entrant.session.starts[i] for i in at]),
             )
 
         return by_domain(entrant.ledger, domains, make_row)
@@ -187,6 +200,17 @@ def _same(entrant: Contender, plain: Contender | None) -> NDArray[np.bool_] | No
     if plain is None or not entrant.session.sampling.greedy:
         return None
     return np.array([a == b for a, b in zip(entrant.session.texts, plain.session.texts, strict=True)], bool)
+
+
+def _starts(starts: Sequence[Start]) -> dict[str, float | None]:
+    """``metasd.core.results.STARTS`` over some texts; what reads in no time at all has no speed."""
+    first = [s.first_token_seconds for s in starts if s.first_token_seconds is not None]
+    seconds = sum(s.prefill_seconds for s in starts)
+    return {
+        "first_token_seconds": sum(first) / len(first) if first else None,
+        "prefill_tokens_per_second": sum(s.tokens - 1 for s in starts) / seconds if seconds else None,
+        "begin_seconds": sum(s.begin_seconds for s in starts) / len(starts) if starts else None,
+    }
 
 
 def _speeds(entrant: Contender, domains: Sequence[str]) -> dict[str, float | None]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from metasd.core.errors import UsageError
-from metasd.core.ids import turn_id
 from metasd.core.ledger import Ledger
 from metasd.core.loop import decode
 from metasd.core.pool import Pool
@@ -34,7 +33,7 @@ def encode_all(target: Target, prompts: Sequence[Prompt], *, raw: bool, max_new_
 
 def stops_of(prompts: Sequence[Prompt]) -> Stops:
     """The stop strings of every text of ``prompts`` that has some."""
-    return {turn_id(p, i): p.stop for p in prompts if p.stop for i in range(len(p.turns))}
+    return {name: p.stop for p in prompts if p.stop for name in p.text_ids}
 
 
 def _turns(target: Target, prompt: Prompt, raw: bool, max_new_tokens: int) -> Iterator[EncodedPrompt]:
@@ -43,8 +42,7 @@ def _turns(target: Target, prompt: Prompt, raw: bool, max_new_tokens: int) -> It
             f"prompt {prompt.id!r} has {len(prompt.turns)} turns, which need a chat template; use --turns first"
         )
     answers: list[str] = []
-    for i in range(len(prompt.turns)):
-        name = turn_id(prompt, i)
+    for i, name in enumerate(prompt.text_ids):
         tokens = target.encode(prompt.messages(answers), raw=raw)
         check_fits(target, name, len(tokens), max_new_tokens)
         yield name, prompt.domain, tokens

@@ -60,10 +60,11 @@ class Lane:
         """Seconds spent inside models' passes so far."""
         return self._target.seconds + sum(m.cached.seconds for m in self.models.values())
 
-    def open(self, prompt: Sequence[int], room: int, seed: int, name: str) -> None:
+    def open(self, prompt: Sequence[int], room: int, seed: int, name: str) -> float:
         """Start a text of at most ``room`` answer tokens; the target reads the prompt but for its last token.
 
-        ``seed`` and ``name`` key all noise of the text: drafts, acceptance and the target's own tokens.
+        ``seed`` and ``name`` key all noise of the text: drafts, acceptance and the target's own tokens. Returns the
+        seconds that the drafters took to take in the prompt.
         """
         self._text = np.zeros(len(prompt) + room, np.int64)
         self._text[: len(prompt)] = prompt
@@ -74,13 +75,16 @@ class Lane:
         self._target.reset()
         self._target.read(self.text[:-1])
         self._target.wait()
+        start = time.perf_counter()
         for d, drafter in enumerate(self.drafters):
             if d in self.models:
                 self.models[d].begin(prompt, noise.key(seed, name, "draft", drafter.info.name))
             else:
                 drafter.begin(prompt)
+        seconds = time.perf_counter() - start
         if self.revealer is not None:
             self.revealer.begin()
+        return seconds
 
     # -- what can be said before a round ------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,19 @@ OnTokens = Callable[[int, list[int], int, int], object]
 """Called after every round with (prompt index, tokens emitted, arm, how many of them were drafted)."""
 
 
+@dataclass(slots=True)
+class Start:
+    """The beginning of a text: seconds the target read the prompt, seconds the drafters took it in, both by wall time.
+
+    first_token_seconds: from the prompt to the first tokens; None before them.
+    """
+
+    tokens: int
+    prefill_seconds: float
+    begin_seconds: float
+    first_token_seconds: float | None = None
+
+
 class LiveSession:
     """See the module docstring and ``core.Session``.
 
@@ -51,7 +65,7 @@ class LiveSession:
 
     Attributes:
         texts: tokens emitted for each prompt so far.
-        prefill_seconds: reading of prompts, in no round.
+        starts: what each prompt took before and until its first tokens; in no round but the first of each.
         forward_seconds, seconds: wall time inside models' passes, and of all rounds, whatever the clock.
 
     Raises UsageError for a prompt that does not fit a model's context, or a setting out of range.
@@ -90,7 +104,8 @@ class LiveSession:
         self._columns = costs.columns(pool) if costs is not None else None
         self._check()
         self.texts: list[list[int]] = [[] for _ in self.prompts]
-        self.prefill_seconds = self.seconds = self.forward_seconds = 0.0
+        self.starts: list[Start] = []
+        self.seconds = self.forward_seconds = 0.0
         self._at, self._opened = 0, False
 
     @property
@@ -145,6 +160,9 @@ class LiveSession:
         self.forward_seconds += self._lane.passes - passes
         total = time.perf_counter() - self._mark
         self.seconds += total
+        if not answer:
+            start = self.starts[-1]
+            start.first_token_seconds = start.prefill_seconds + start.begin_seconds + total
         if self.clock == "measured":
             caught = draft.catch_up_seconds + reading
             rounds.draft_seconds, rounds.catch_up_seconds = np.array([drafting]), np.array([caught])
@@ -160,6 +178,15 @@ class LiveSession:
         if self._lane.revealer is None:
             raise UsageError("this session gives bandit feedback; make it with feedback='full' to reveal more")
         return self._lane.revealer.reveal()
+
+    @property
+    def prefill_seconds(self) -> float:
+        """Seconds of reading prompts, by target and drafters, in no round."""
+        return sum(s.prefill_seconds + s.begin_seconds for s in self.starts)
+
+    def close(self) -> None:
+        """Let go of the models' caches: from now on only what was decoded can be read."""
+        del self._lane
 
     @property
     def forward_share(self) -> float | None:
@@ -187,10 +214,10 @@ class LiveSession:
             return
         started = time.perf_counter()
         name, prompt = self.prompts[self._at]
-        self._lane.open(prompt, self.max_new_tokens, self.seed, name)
+        begin = self._lane.open(prompt, self.max_new_tokens, self.seed, name)
         self._opened = True
         self._mark = time.perf_counter()
-        self.prefill_seconds += self._mark - started
+        self.starts.append(Start(len(prompt), self._mark - started - begin, begin))
 
     def _settle(self, arm: int, remaining: int, draft: Draft, verdict: Verdict, end: int) -> Rounds:
         overlap = None
