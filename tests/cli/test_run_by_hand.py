@@ -133,7 +133,6 @@ def test_the_sums_are_those_worked_out(case: Case, policy: str, domain: str) -> 
     assert row["tokens_per_round"] == pytest.approx(emitted / sums["rounds"])
     assert row["acceptance"] == (sums["accepted"] / sums["drafted"] if sums["drafted"] else None)
     assert row["tokens_per_second"] == pytest.approx(emitted / row["seconds"])
-    assert row["speedup"] == pytest.approx(row["tokens_per_second"] / case.row(PLAIN, domain)["tokens_per_second"])
     fixed = zip(*(case.texts(other, domain) for other in (PLAIN, LOOKUP, MODEL)), strict=True)
     assert row["regret_rounds"] == sums["rounds"] - sum(min(t.rounds for t in arms) for arms in fixed)
 

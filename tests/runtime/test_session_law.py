@@ -2,7 +2,7 @@
 
 Every text of four tokens has a probability that can be written down. Drafts are short, so a text takes several
 rounds: a dependence between acceptance and residual draw, between rounds, between texts, or between a policy's choice
-and what is accepted shows in the joint law of the four, or of two of them. Chi-squared, eleven tests a case, each at
+and what is accepted shows in the joint law of all four, of two, or of one. Chi-squared, eleven tests a case, each at
 an eleventh of 1e-7, so that is the false-alarm probability of a case.
 """
 
