@@ -189,7 +189,8 @@ def check_free(path: Path, resume: bool) -> None:
         raise UsageError(f"{path} holds files that are no recording; give another --out")
     if not resume:
         done = sum(len(entry["prompts"]) for entry in fmt.read_journal(path)[0])
-        raise UsageError(f"{path} holds a recording, {done} prompts of it done; --resume goes on, or give another --out")
+        said = f"{path} holds a recording, {done} prompt{'' if done == 1 else 's'} of it done"
+        raise UsageError(f"{said}; --resume goes on, or give another --out")
 
 
 def begun(path: Path) -> str | None:
