@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import click
 
 from metasd import __version__
-from metasd.cli import compare, demo, distill, fit, growth, info, record, replay, run, trace
+from metasd.cli import cache, compare, demo, distill, fit, growth, info, record, replay, run, trace
 from metasd.core.errors import MetaSDError
 
 INTERRUPTED = 130
@@ -22,7 +22,7 @@ def app() -> None:
 
 for command in (record.command, replay.command, run.command, compare.command, fit.command, distill.command):
     app.add_command(command)
-for command in (trace.group, growth.command, demo.command, info.policies, info.drafters, info.env):
+for command in (trace.group, cache.group, growth.command, demo.command, info.policies, info.drafters, info.env):
     app.add_command(command)
 
 

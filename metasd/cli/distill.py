@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from metasd.cli.common import FilePath, emit, json_option
+from metasd.cli.common import FilePath, emit, json_option, loading_options
 
 
 @click.command("distill")
@@ -15,8 +15,7 @@ from metasd.cli.common import FilePath, emit, json_option
 @click.option("--out", type=FilePath, required=True, help="Folder of the new pool of tables.")
 @click.option("--tokens-per-domain", type=click.IntRange(min=1), default=20_000, show_default=True)
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=192, show_default=True)
-@click.option("--device", default="cpu", show_default=True)
-@click.option("--dtype", default="float32", show_default=True)
+@loading_options
 @json_option
 def command(
     target: str,
@@ -26,17 +25,32 @@ def command(
     max_new_tokens: int,
     device: str,
     dtype: str,
+    attention: str | None,
+    device_map: str | None,
+    revision: str | None,
+    skip_too_long: bool,
     as_json: bool,
 ) -> None:
     """Build one n-gram table a domain, and one over all, from the target's own greedy answers."""
-    from metasd.cli.models import read_prompts
+    from metasd.cli.models import loading_config, read_prompts, say_left_out
     from metasd.core.results import document
     from metasd.distill.tables import distill
     from metasd.runtime.load import load_target
 
     prompts = read_prompts(prompt_file, None, "first")
-    model = load_target(target, device=device, dtype=dtype)
-    summary = distill(model, prompts, out, tokens_per_domain=tokens_per_domain, max_new_tokens=max_new_tokens)
+    model = load_target(
+        target, device=device, dtype=dtype, attention=attention, device_map=device_map, revision=revision
+    )
+    left_out: list[str] | None = [] if skip_too_long else None
+    summary = distill(
+        model,
+        prompts,
+        out,
+        tokens_per_domain=tokens_per_domain,
+        max_new_tokens=max_new_tokens,
+        left_out=left_out,
+    )
+    say_left_out(left_out, len(prompts))
     if as_json:
         config = {
             "target": target,
@@ -44,7 +58,8 @@ def command(
             "tokens_per_domain": tokens_per_domain,
             "max_new_tokens": max_new_tokens,
             "device": device,
-            "dtype": dtype,
+            **loading_config(model, device_map=device_map, revision=revision),
+            "left_out": left_out or [],
         }
         emit(document("distill", config, [], tables=summary))
         return

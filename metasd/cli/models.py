@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import click
+
 from metasd.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -48,6 +50,10 @@ def open_models(
     seed: int,
     device: str,
     dtype: str,
+    attention: str | None = None,
+    device_map: str | None = None,
+    revision: str | None = None,
+    skip_too_long: bool = False,
     turns: Literal["first", "all"],
     raw: bool,
     prompt_file: Path | None = None,
@@ -64,8 +70,9 @@ def open_models(
     from metasd.runtime.sampling import Sampling
 
     sampling = Sampling(temperature, top_k, top_p)
-    loaded = load_target(target, device=device, dtype=dtype)
-    texts = encode_all(loaded, prompts, raw=raw, max_new_tokens=max_new_tokens)
+    loaded = load_target(
+        target, device=device, dtype=dtype, attention=attention, device_map=device_map, revision=revision
+    )
 
     def build() -> tuple[list[Drafter], Pool]:
         return build_drafters(
@@ -76,8 +83,10 @@ def open_models(
             seed=seed,
         )
 
-    build()  # a wrong SPEC is reported before anything is decoded
-
+    opened, _ = build()  # a wrong SPEC is reported before anything is decoded
+    left_out: list[str] | None = [] if skip_too_long else None
+    texts = encode_all(loaded, prompts, raw=raw, max_new_tokens=max_new_tokens, drafters=opened, left_out=left_out)
+    say_left_out(left_out, len(prompts))
     config = {
         "target": target,
         "drafters": list(drafters),
@@ -88,12 +97,25 @@ def open_models(
         "top_p": top_p,
         "seed": seed,
         "device": device,
-        "dtype": dtype,
+        **loading_config(loaded, device_map=device_map, revision=revision),
         "raw": raw,
         "turns": turns,
         "prompts": prompt_file.name if prompt_file else None,
+        "left_out": left_out or [],
     }
     return Models(loaded, build, prompts, texts, sampling, config)
+
+
+def loading_config(target: Target, *, device_map: str | None, revision: str | None) -> dict[str, Any]:
+    """What a result says of how its target was loaded: what was asked for, and what came of it."""
+    return {"dtype": target.dtype, **target.arithmetic, "device_map": device_map, "revision": revision}
+
+
+def say_left_out(ids: Sequence[str] | None, prompts: int) -> None:
+    """Say on stderr which prompts were left out because they do not fit."""
+    if ids:
+        named = ", ".join(ids[:10]) + (", ..." if len(ids) > 10 else "")
+        click.echo(f"left out {len(ids)} of {prompts} prompts that do not fit: {named}", err=True)
 
 
 def read_prompts(path: Path | None, prompt: str | None, turns: Literal["first", "all"]) -> list[Prompt]:

@@ -14,6 +14,7 @@ from metasd.cli.common import (
     json_option,
     load_costs,
     load_prior,
+    loading_options,
     model_options,
     prior_option,
     reset_option,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 )
 @click.option("--svg", type=FilePath, help="With --prompt: also write the coloured answer as SVG.")
 @model_options
+@loading_options
 @reset_option
 @prior_option
 @json_option

@@ -13,6 +13,14 @@ class UsageError(MetaSDError, ValueError):
     """Wrong usage or bad input: an unknown name, a malformed line, an impossible setting."""
 
 
+class TooLongError(UsageError):
+    """A text that a model cannot read: prompt and budget together are longer than its context, or cross a switch."""
+
+
+class SessionClosedError(UsageError):
+    """A session that was interrupted where it could not be put back; its texts hold what was committed before."""
+
+
 class TraceError(MetaSDError):
     """A trace that is damaged, foreign or of an unknown schema; the message names the shard or file."""
 

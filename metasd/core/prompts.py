@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,11 +23,12 @@ BUNDLED = Path(__file__).parents[1] / "data" / "prompts"
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One prompt: what the user says, in one turn or several."""
+    """One prompt: what the user says, in one turn or several. ``where``: the file and line it was read from."""
 
     id: str
     domain: str
     turns: tuple[str, ...]
+    where: str = field(default="", compare=False)
 
     @property
     def text(self) -> str:
@@ -92,7 +93,7 @@ def _parse(line: str, number: int, where: str, turns: str) -> Prompt:
     kind = DEFAULT_DOMAIN if domain is None else _name(domain, "domain", where)
     if kind == TOTAL:
         raise UsageError(f"{where}: domain {TOTAL!r} is the name of the total; call it something else")
-    return Prompt(name, kind, said if turns == "all" else said[:1])
+    return Prompt(name, kind, said if turns == "all" else said[:1], where=where)
 
 
 def _turns(row: Mapping[str, Any], where: str) -> tuple[str, ...]:

@@ -39,6 +39,7 @@ def manifest_of(
                 "vocabulary": target.vocab_size,
                 "dtype": target.dtype,
                 "device": target.device.type,
+                **target.arithmetic,
             },
             "acceptance": "greedy" if sampling.greedy else "ratio",
             "temperature": sampling.temperature,

@@ -50,15 +50,15 @@ class Kind:
         return {key: None if p.default is p.empty else p.default for key, p in known}
 
 
-def model(path: str, name: str | None = None) -> Open:
-    """See ``metasd.runtime.models.ModelDrafter``."""
+def model(path: str, name: str | None = None, revision: str | None = None) -> Open:
+    """See ``metasd.runtime.models.ModelDrafter``. ``revision``: branch, tag or commit of a Hugging Face id."""
 
     def open_(opening: Opening) -> Drafter:
         from metasd.runtime.load import same_tokenizer
         from metasd.runtime.models import ModelDrafter
 
         target = opening.target
-        loaded = _loaded(path, str(target.device), target.dtype)
+        loaded = _loaded(path, str(target.device), target.dtype, revision)
         same_tokenizer(target, path, loaded.tokenizer)
         settings = {"path": loaded.name, "revision": loaded.revision}
         info = DrafterInfo(name or loaded.name, "model", free=False, deterministic=False, settings=settings)
@@ -141,7 +141,7 @@ def _open(name: str, settings: dict[str, str], longest: int, opening: Opening) -
     made = specs.build(kind.factory, name, settings, "drafter")
     drafter: Drafter = made(opening) if callable(made) else made
     if isinstance(drafter, TableDrafter):
-        drafter.require(opening.target.tokenizer_hash, opening.target.vocab_size)
+        drafter.require(opening.target.tokenizer_hashes, opening.target.vocab_size)
     return drafter
 
 
@@ -156,8 +156,8 @@ def _lengths(value: str, spec: str) -> list[int]:
 
 
 @lru_cache(maxsize=4)
-def _loaded(path: str, device: str, dtype: str) -> Target:
+def _loaded(path: str, device: str, dtype: str, revision: str | None) -> Target:
     """Contenders that decode side by side share a drafter's weights, each with a cache of its own."""
     from metasd.runtime.load import load_target
 
-    return load_target(path, device, dtype)
+    return load_target(path, device, dtype, revision=revision)
