@@ -47,7 +47,7 @@ class Forward:
             given["position_ids"] = positions
         out = self.model(input_ids=ids, use_cache=True, return_dict=True, **given)
         logits: Tensor = out.logits[:, -rows:]
-        return logits
+        return logits.to(ids.device)  # layers may be spread over devices
 
 
 def _parameters(model: Any) -> set[str]:
