@@ -92,13 +92,31 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--top-k", type=int, help="Sample among the k likeliest tokens."),
         click.option("--top-p", type=float, help="Sample within this probability mass."),
         click.option("--seed", type=int, default=0, show_default=True),
-        click.option("--device", default="cpu", show_default=True, help="cpu or cuda."),
-        click.option("--dtype", default="float32", show_default=True, help="float32, bfloat16 or float16."),
         click.option(
             "--turns", type=click.Choice(["first", "all"]), default="first", help="Turns of a Spec-Bench line."
         ),
         click.option("--raw", is_flag=True, help="Do not apply the chat template."),
         ignore_option,
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def loading_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """How a target is loaded, and what becomes of prompts that it cannot read: the same for every command."""
+    options = (
+        click.option("--device", default="cpu", show_default=True, help="cpu or cuda."),
+        click.option(
+            "--dtype",
+            default="auto",
+            show_default=True,
+            help="float32, bfloat16 or float16; auto: float32 on a CPU, elsewhere the model's own.",
+        ),
+        click.option("--attn", "attention", metavar="NAME", help="sdpa, eager or flash_attention_2."),
+        click.option("--device-map", metavar="MAP", help="Spread layers over devices: auto, balanced, ..."),
+        click.option("--revision", help="Branch, tag or commit of a Hugging Face id."),
+        click.option("--skip-too-long", is_flag=True, help="Leave out prompts that do not fit, and count them."),
     )
     for option in reversed(options):
         function = option(function)

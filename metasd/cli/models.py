@@ -55,6 +55,10 @@ def open_models(
     seed: int,
     device: str,
     dtype: str,
+    attention: str | None = None,
+    device_map: str | None = None,
+    revision: str | None = None,
+    skip_too_long: bool = False,
     turns: Literal["first", "all"],
     raw: bool,
     ignore_generation_config: bool = False,
@@ -77,8 +81,8 @@ def open_models(
 
     sampling = Sampling(temperature, top_k, top_p)
     preview(drafters, target, draft_length=draft_length)  # a wrong SPEC is reported before anything is loaded
-    loaded = open_target(target, ignore_generation_config, device=device, dtype=dtype)
-    texts = encode_all(loaded, prompts, raw=raw, max_new_tokens=max_new_tokens)
+    how = {"device": device, "dtype": dtype, "attention": attention, "device_map": device_map, "revision": revision}
+    loaded = open_target(target, ignore_generation_config, **how)
 
     def build() -> tuple[list[Drafter], Pool]:
         return build_drafters(
@@ -89,9 +93,12 @@ def open_models(
             seed=seed,
         )
 
-    for remark in heavier(loaded, build()[0]):  # and one that does not fit this target before anything is decoded
+    opened, _ = build()  # one that does not fit this target is reported before anything is decoded
+    for remark in heavier(loaded, opened):
         click.echo(f"warning: {remark}", err=True)
-
+    left_out: list[str] | None = [] if skip_too_long else None
+    texts = encode_all(loaded, prompts, raw=raw, max_new_tokens=max_new_tokens, drafters=opened, left_out=left_out)
+    say_left_out(left_out, len(prompts))
     config = {
         "target": target,
         "drafters": list(drafters),
@@ -102,11 +109,12 @@ def open_models(
         "top_p": top_p,
         "seed": seed,
         "device": device,
-        "dtype": dtype,
+        **loading_config(loaded, device_map=device_map, revision=revision),
         "raw": raw,
         "turns": turns,
         **settings_of(loaded),
         "prompts": prompt_file.name if prompt_file else None,
+        "left_out": left_out or [],
     }
     return Models(loaded, build, prompts, texts, sampling, config, stops_of(prompts))
 
@@ -129,6 +137,18 @@ def settings_of(target: Target) -> dict[str, Any]:
     """What a document's config says of the target's generation settings."""
     settings = target.settings
     return {"generation": dict(settings.applied), "ignore_generation_config": settings.ignored}
+
+
+def loading_config(target: Target, *, device_map: str | None, revision: str | None) -> dict[str, Any]:
+    """What a result says of how its target was loaded: what was asked for, and what came of it."""
+    return {"dtype": target.dtype, **target.arithmetic, "device_map": device_map, "revision": revision}
+
+
+def say_left_out(ids: Sequence[str] | None, prompts: int) -> None:
+    """Say on stderr which prompts were left out because they do not fit."""
+    if ids:
+        named = ", ".join(ids[:10]) + (", ..." if len(ids) > 10 else "")
+        click.echo(f"left out {len(ids)} of {prompts} prompts that do not fit: {named}", err=True)
 
 
 def read_prompts(path: Path | None, prompt: str | None, turns: Literal["first", "all"]) -> list[Prompt]:

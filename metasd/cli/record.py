@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from metasd.cli.common import PROMPTS_HELP, FilePath, emit, json_option, model_options, result_console
+from metasd.cli.common import PROMPTS_HELP, FilePath, emit, json_option, loading_options, model_options, result_console
 from metasd.core import shown
 
 
@@ -16,6 +16,7 @@ from metasd.core import shown
 @click.option("--out", type=FilePath, required=True, help="Folder of the new trace.")
 @click.option("--resume", is_flag=True, help="Go on with a recording that was interrupted.")
 @model_options
+@loading_options
 @json_option
 def command(prompt_file: Path, out: Path, resume: bool, as_json: bool, **options: Any) -> None:
     """Record the target's own text and, at every position, what every drafter would have done."""

@@ -17,6 +17,7 @@ from metasd.cli.common import (
     json_option,
     load_costs,
     load_prior,
+    loading_options,
     model_options,
     prior_option,
     progress_console,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 )
 @click.option("--svg", type=FilePath, help="With --prompt: also write the coloured answer as SVG.")
 @model_options
+@loading_options
 @reset_option
 @prior_option
 @json_option

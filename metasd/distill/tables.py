@@ -9,6 +9,7 @@ import hashlib
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from metasd.core.errors import UsageError
 from metasd.core.prompts import TOTAL, Prompt, prompts_hash
 from metasd.distill.answers import Answer, Said, greedy_answers
 from metasd.drafters.ngrams import ORDER, NgramTable
-from metasd.runtime.load import Target, check_fits
+from metasd.runtime.conversation import encode_all
+from metasd.runtime.load import Target
 
 MANIFEST = "manifest.json"
 _NAME = 40  # characters of a domain in a file's name: 255 bytes are the limit
@@ -36,6 +38,7 @@ def distill(
     max_new_tokens: int = 192,
     batch: int = 32,
     raw: bool = False,
+    left_out: list[str] | None = None,
 ) -> list[dict[str, Any]]:
     """Answer ``prompts`` with ``target`` and write OUT/<domain>.safetensors, OUT/all.safetensors, OUT/manifest.json.
 
@@ -44,6 +47,7 @@ def distill(
         max_new_tokens: longest answer.
         batch: answers decoded at once.
         raw: leave the chat template out.
+        left_out: gets the ids of prompts that do not fit; None: such a prompt is an error.
 
     Progress with the time left goes to stderr. Each table is written as soon as its domain is done, so an
     interrupted run keeps what it has. Returns one row a table, as the manifest has them: domain, file, bytes,
@@ -53,10 +57,12 @@ def distill(
     for key, value in (("tokens_per_domain", tokens_per_domain), ("max_new_tokens", max_new_tokens), ("batch", batch)):
         if value < 1:
             raise UsageError(f"{key} {value} is too small; need at least 1")
+    _by_domain(prompts)
+    first = [replace(p, turns=p.turns[:1]) for p in prompts]
+    texts = encode_all(target, first, raw=raw, max_new_tokens=max_new_tokens, left_out=left_out)
+    encoded = {name: tokens for name, _, tokens in texts}
+    prompts = [p for p in prompts if p.id in encoded]
     domains = _by_domain(prompts)
-    encoded = {p.id: target.encode(p.messages(), raw) for p in prompts}
-    for prompt in prompts:
-        check_fits(target, prompt.id, len(encoded[prompt.id]), max_new_tokens)
     settings = {"tokens_per_domain": tokens_per_domain, "max_new_tokens": max_new_tokens, "batch": batch, "raw": raw}
     folder, manifest = _open(Path(out), target, prompts, domains, settings)
     started = time.perf_counter()
@@ -95,9 +101,13 @@ class _Meter:
 # -- answers ------------------------------------------------------------------------------------------------------
 
 
+Asked = tuple[list[int], tuple[str, ...]]
+"""A prompt's tokens and its stop strings."""
+
+
 def _enough(
     target: Target,
-    asked: list[tuple[list[int], tuple[str, ...]]],
+    asked: list[Asked],
     wanted: int,
     max_new_tokens: int,
     batch: int,
@@ -109,9 +119,18 @@ def _enough(
     for wave in range(waves):
         if sum(len(a.tokens) for a in answers) >= wanted:
             break
-        prompts, ends = zip(*asked[wave::waves], strict=True)
-        answers += list(greedy_answers(target, list(prompts), max_new_tokens, said, ends))
+        for together in _one_side(target, asked[wave::waves]):
+            prompts, ends = zip(*together, strict=True)
+            answers += list(greedy_answers(target, list(prompts), max_new_tokens, said, ends))
     return answers
+
+
+def _one_side(target: Target, asked: list[Asked]) -> list[list[Asked]]:
+    """Prompts that may be read together: on one side of the target's rotary switch, which goes by the longest."""
+    if target.switch is None:
+        return [asked]
+    sides = [a for a in asked if len(a[0]) <= target.switch], [a for a in asked if len(a[0]) > target.switch]
+    return [side for side in sides if side]
 
 
 # -- the folder ---------------------------------------------------------------------------------------------------

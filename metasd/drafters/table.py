@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from metasd.core.errors import UsageError
 from metasd.core.pool import DrafterInfo
@@ -72,19 +74,26 @@ class TableDrafter(TextDrafterBase):
         self._set_up(draft_length, ContextIndex(1, self.table.order))
         self.info = DrafterInfo(name or default_name(path), "table", free=True, deterministic=True, settings=settings)
 
-    def require(self, tokenizer: str, vocabulary: int) -> None:
-        """Raises UsageError when the table was made with another tokenizer (a hash) than the target's."""
-        about = self.table.info if isinstance(self.table, NgramTable) else None
-        if about is not None and (about.tokenizer, about.vocabulary) != (tokenizer, vocabulary):
-            raise UsageError(
-                f"drafter {self.info.name!r}: its table was made with the tokenizer of {about.target or 'a file'}"
-                f" ({about.vocabulary} tokens), not with this target's ({vocabulary}); make one with metasd distill"
-            )
+    def require(self, tokenizers: Collection[str], vocabulary: int) -> None:
+        """Raises UsageError unless the table was made with the target's tokenizer and its tokens exist there.
 
-    def begin(self, prompt: Sequence[int]) -> None:
+        Args:
+            tokenizers: hashes of the target's tokenizer and of those it only adds tokens to.
+            vocabulary: columns of the target's logits; models of one family pad them differently.
+        """
+        if not isinstance(self.table, NgramTable):
+            return
+        about, largest = self.table.info, self.table.largest()
+        problem = f"drafter {self.info.name!r}: its table was made with the tokenizer of {about.target or 'a file'}"
+        if about.tokenizer not in tokenizers:
+            raise UsageError(f"{problem}, which is not this target's; make one with metasd distill")
+        if largest >= vocabulary:
+            raise UsageError(f"{problem} and has token {largest}, which this target, of {vocabulary}, lacks")
+
+    def begin(self, prompt: Sequence[int], key: np.uint64 | None = None) -> None:
         if self._grown is not None:
             self._learn(self._grown)
-        super().begin(prompt)
+        super().begin(prompt, key)
 
     def _learn(self, counts: NgramCounts) -> None:
         """Count the answer just finished, up to the limit."""

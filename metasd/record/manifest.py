@@ -31,6 +31,7 @@ def identity_of(target: Target) -> dict[str, Any]:
             "vocabulary": target.vocab_size,
             "dtype": target.dtype,
             "device": target.device.type,
+            **target.arithmetic,
         },
         "generation": dict(target.settings.applied),
         "ignore_generation_config": target.settings.ignored,

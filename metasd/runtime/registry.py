@@ -67,15 +67,15 @@ class Kind:
         return {key: None if p.default is p.empty else p.default for key, p in known}
 
 
-def model(path: str, name: str | None = None) -> Opener:
-    """See ``metasd.runtime.models.ModelDrafter``."""
+def model(path: str, name: str | None = None, revision: str | None = None) -> Opener:
+    """See ``metasd.runtime.models.ModelDrafter``. ``revision``: branch, tag or commit of a Hugging Face id."""
 
     def open_(opening: Opening) -> Drafter:
         from metasd.runtime.load import same_tokenizer
         from metasd.runtime.models import ModelDrafter
 
         target = opening.target
-        loaded = _loaded(path, str(target.device), target.dtype)
+        loaded = _loaded(path, str(target.device), target.dtype, revision)
         same_tokenizer(target, path, loaded.tokenizer)
         settings = {"path": loaded.name, "revision": loaded.revision}
         info = DrafterInfo(name or loaded.name, "model", free=False, deterministic=False, settings=settings)
@@ -188,7 +188,7 @@ def model_name(spec: str) -> str:
 def heavier(target: Target, drafters: Sequence[Drafter]) -> list[str]:
     """A line for every drafter that has more parameters than the target: it can hardly save time."""
     own = target.model.num_parameters()
-    models = [(d.info.name, d.cached.model.num_parameters()) for d in drafters if hasattr(d, "cached")]
+    models = [(d.info.name, d.causal.model.num_parameters()) for d in drafters if d.causal is not None]
     return [
         f"drafter {name} has {n:,} parameters, more than the {own:,} of target {target.name}: "
         f"its drafts cost more than they save; use a smaller one"
@@ -209,7 +209,7 @@ def _open(wanted: Wanted, opening: Opening) -> Drafter:
     made = _made(wanted)
     drafter: Drafter = made.open(opening) if isinstance(made, Opener) else made
     if isinstance(drafter, TableDrafter):
-        drafter.require(opening.target.tokenizer_hash, opening.target.vocab_size)
+        drafter.require(opening.target.tokenizer_hashes, opening.target.vocab_size)
     return drafter
 
 
@@ -225,8 +225,8 @@ def _lengths(value: str, spec: str) -> list[int]:
 
 
 @lru_cache(maxsize=4)
-def _loaded(path: str, device: str, dtype: str) -> Target:
+def _loaded(path: str, device: str, dtype: str, revision: str | None) -> Target:
     """Contenders that decode side by side share a drafter's weights, each with a cache of its own."""
     from metasd.runtime.load import load_target
 
-    return load_target(path, device, dtype)
+    return load_target(path, device, dtype, revision=revision)

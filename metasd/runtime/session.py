@@ -7,6 +7,9 @@ before the first round and timed apart, so plain decoding is a pass of width 1 a
 Time: a round lasts from the end of the one before, so whatever a policy or a callback of its own takes is in it. What
 is neither drafting nor catching up counts as verification.
 
+A pass that fails or is interrupted leaves the session as it was before the round: the round can be played again. Inside
+a commit it cannot be put back, so the session is closed.
+
 With full information of scope "all", every model drafter reads the new tokens after each round: their number is added
 to that round's ``catch_up`` and the time to its ``catch_up_seconds``.
 """
@@ -22,7 +25,7 @@ from numpy.typing import NDArray
 
 from metasd.core import noise
 from metasd.core.costs import CostModel
-from metasd.core.errors import UsageError
+from metasd.core.errors import SessionClosedError, UsageError
 from metasd.core.pool import Pool
 from metasd.core.records import Context, Floats, Ints, Revealed, Rounds, draft_budget, settle
 from metasd.drafters.base import Draft, Drafter
@@ -68,7 +71,8 @@ class LiveSession:
         starts: what each prompt took before and until its first tokens; in no round but the first of each.
         forward_seconds, seconds: wall time inside models' passes, and of all rounds, whatever the clock.
 
-    Raises UsageError for a prompt that does not fit a model's context, or a setting out of range.
+    Raises UsageError for a prompt that does not fit a model's context, or a setting out of range; SessionClosedError
+    when used after an interrupt inside a commit.
     """
 
     lanes = 1
@@ -106,7 +110,7 @@ class LiveSession:
         self.texts: list[list[int]] = [[] for _ in self.prompts]
         self.starts: list[Start] = []
         self.seconds = self.forward_seconds = 0.0
-        self._at, self._opened = 0, False
+        self._at, self._opened, self._closed = 0, False, False
 
     @property
     def done(self) -> bool:
@@ -156,6 +160,7 @@ class LiveSession:
         rounds = self._settle(arm, remaining, draft, verdict, end)
         emitted = tokens[: int(rounds.emitted[0])]
         context = len(self._lane.text)
+        self._closed = True  # until every drafter has the tokens
         read, reading = self._lane.commit(emitted, verdict, ends=end <= len(emitted))
         self.forward_seconds += self._lane.passes - passes
         total = time.perf_counter() - self._mark
@@ -170,7 +175,8 @@ class LiveSession:
         else:
             self._model_time(rounds, context, read)
         rounds.catch_up += read.sum()
-        self._advance(rounds, emitted, arm)
+        self._advance(rounds, emitted)
+        self._say(rounds, emitted, arm)
         return rounds
 
     def reveal(self) -> Revealed:
@@ -205,17 +211,21 @@ class LiveSession:
             raise UsageError("the drafters are not those of the pool; build both together")
         for name, tokens in self.prompts:
             check_fits(self._target, name, len(tokens), self.max_new_tokens)
-            for model in self._lane.models.values():
-                model.check_fits(name, len(tokens) + self.max_new_tokens)
+            for drafter in self._lane.drafters:
+                drafter.check_fits(name, len(tokens), self.max_new_tokens)
 
     def _open(self) -> None:
-        """Read the next prompt, if this has not been done."""
+        """Read the next prompt, if this has not been done. Raises SessionClosedError after an interrupted commit."""
+        if self._closed:
+            raise SessionClosedError("this session was interrupted inside a commit and is closed; open a new one")
         if self._opened:
             return
         started = time.perf_counter()
         name, prompt = self.prompts[self._at]
-        begin = self._lane.open(prompt, self.max_new_tokens, self.seed, name)
-        self._opened = True
+        self._lane.open(prompt, self.max_new_tokens, self.seed, name)
+        self._closed = True  # until every drafter has the prompt
+        begin = self._lane.begin(self.seed, name)
+        self._opened, self._closed = True, False
         self._mark = time.perf_counter()
         self.starts.append(Start(len(prompt), self._mark - started - begin, begin))
 
@@ -243,14 +253,18 @@ class LiveSession:
             overlap=overlap,
         )
 
-    def _advance(self, rounds: Rounds, emitted: list[int], arm: int) -> None:
-        """Hand the tokens on; go on to the next prompt after the last of them. The next round's time starts here."""
-        prompt = self._at
-        self.texts[prompt].extend(emitted)
+    def _advance(self, rounds: Rounds, emitted: list[int]) -> None:
+        """Take the tokens into the text; go on to the next prompt after the last of them."""
+        self.texts[self._at].extend(emitted)
         if rounds.finished[0]:
-            self._at, self._opened = prompt + 1, False
+            self._at, self._opened = self._at + 1, False
+        self._mark = time.perf_counter()
+        self._closed = False
+
+    def _say(self, rounds: Rounds, emitted: list[int], arm: int) -> None:
+        """Hand the tokens on. The next round's time starts here."""
         if self.on_tokens is not None:
-            self.on_tokens(prompt, emitted, arm, int(rounds.accepted[0]))
+            self.on_tokens(int(rounds.prompt[0]), emitted, arm, int(rounds.accepted[0]))
         self._mark = time.perf_counter()
 
     def _model_time(self, rounds: Rounds, context: int, read: Ints) -> None:

@@ -104,7 +104,7 @@ def test_folder(target, tmp_path, capsys):
         path = tmp_path / "pool" / row["file"]
         assert row["bytes"] == path.stat().st_size
         assert row["answers"] == row["ended"] + row["limit"] + row["looped"] == (6 if row["domain"] == "all" else 3)
-        TableDrafter(path=str(path)).require("hash", VOCABULARY)
+        TableDrafter(path=str(path)).require(["hash"], VOCABULARY)
     ids = [target.encode(p.text) for p in prompts() if p.domain == "code"]
     own = NgramTable.build(
         [i[-4:] + generated(target, i, 20) for i in sorted(ids, key=lambda i: len(i))], tokenizer="h", vocabulary=99
