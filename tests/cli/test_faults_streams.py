@@ -131,6 +131,7 @@ def test_what_c_has_buffered_does_not_follow_the_json() -> None:
         "results.document = noisy\nfrom metasd.cli import main\nsys.exit(main(['policies', '--json']))\n"
     )
     program = [sys.executable, "-c", code]
-    done = subprocess.run(program, capture_output=True, text=True, timeout=60, check=True)
+    buffered = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}  # which C obeys too
+    done = subprocess.run(program, capture_output=True, text=True, timeout=60, check=True, env=buffered)
     assert json.loads(done.stdout)["schema"] == 1
     assert done.stderr == "noise\n"
