@@ -32,7 +32,7 @@ from metasd.runtime.session import LiveSession
 from metasd.sim.replay.fidelity import check
 from metasd.traces import open_trace
 
-WINDOW, BUDGET, VOCABULARY = 16, 24, 24
+WINDOW, BUDGET, VOCABULARY = 16, 20, 24
 PROMPT = [int(t) for t in np.random.default_rng(3).integers(2, VOCABULARY, 12)] * 2
 MIXED = {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
 CHUNKED = {
