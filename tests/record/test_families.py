@@ -22,6 +22,7 @@ from metasd.core.costs import CostModel
 from metasd.core.ledger import Ledger
 from metasd.core.loop import decode
 from metasd.core.pool import DrafterInfo, Pool
+from metasd.distill.answers import greedy_answers
 from metasd.drafters import LookupDrafter
 from metasd.policies import make
 from metasd.record import run as module
@@ -32,7 +33,7 @@ from metasd.runtime.session import LiveSession
 from metasd.sim.replay.fidelity import check
 from metasd.traces import open_trace
 
-WINDOW, BUDGET, VOCABULARY = 16, 24, 24
+WINDOW, BUDGET, VOCABULARY = 16, 20, 24
 PROMPT = [int(t) for t in np.random.default_rng(3).integers(2, VOCABULARY, 12)] * 2
 MIXED = {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
 CHUNKED = {
@@ -169,6 +170,20 @@ def test_packed_reading_is_stepwise_reading_beyond_the_window(family: str, wide:
     text = [int(t) for t in np.random.default_rng(5).integers(2, VOCABULARY, 45)]
     packed, steps = (read_all(reader, text) for reader in (PackedReader(model), StepReader(model)))
     torch.testing.assert_close(packed.log_softmax(-1), steps.log_softmax(-1), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["Mistral", "Gemma3Text", "GptOss", "Llama4Text", "GPTNeo"])
+def test_batched_answers_are_those_of_each_prompt(family: str) -> None:
+    """What tables are counted from: prompts of different lengths, padded, in texts longer than the window."""
+    target, expected = lively(family, False)
+    prompts = [PROMPT, PROMPT[:-5], [*PROMPT[3:], 2]]
+    answers = {tuple(a.before): a.tokens for a in greedy_answers(target, prompts, BUDGET, lambda _: None)}
+    assert answers[tuple(PROMPT[-4:])] == expected
+    for prompt in prompts[1:]:
+        session = LiveSession(target, [], Pool([], [(-1, 0)]), [("p", prompt)], max_new_tokens=BUDGET)
+        while not session.done:
+            session.play(np.array([0]))
+        assert [answers[tuple(prompt[-4:])]] == session.texts
 
 
 def test_attention_that_takes_no_mask_is_not_tried() -> None:
