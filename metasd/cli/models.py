@@ -66,9 +66,7 @@ def open_models(
         draft_length=draft_length, max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p
     )
     prompts = list(read_prompts(prompt_file, None, turns) if prompts is None else prompts)
-    for name, value in (("--top-k", top_k), ("--top-p", top_p)):
-        if value is not None and temperature == 0:
-            click.echo(f"warning: {name} {value} does nothing at --temperature 0, which decodes greedily", err=True)
+    _say_idle(temperature, top_k, top_p)
     from metasd.runtime.conversation import encode_all, stops_of
     from metasd.runtime.load import load_target
     from metasd.runtime.registry import build_drafters, heavier, preview
@@ -80,13 +78,7 @@ def open_models(
     texts = encode_all(loaded, prompts, raw=raw, max_new_tokens=max_new_tokens)
 
     def build() -> tuple[list[Drafter], Pool]:
-        return build_drafters(
-            drafters,
-            loaded,
-            draft_length=draft_length,
-            sampling=sampling,
-            seed=seed,
-        )
+        return build_drafters(drafters, loaded, draft_length=draft_length, sampling=sampling, seed=seed)
 
     for remark in heavier(loaded, build()[0]):  # and one that does not fit this target before anything is decoded
         click.echo(f"warning: {remark}", err=True)
@@ -107,6 +99,13 @@ def open_models(
         "prompts": prompt_file.name if prompt_file else None,
     }
     return Models(loaded, build, prompts, texts, sampling, config, stops_of(prompts))
+
+
+def _say_idle(temperature: float, top_k: int | None, top_p: float | None) -> None:
+    """A line on stderr for what is given but has no effect."""
+    for name, value in (("--top-k", top_k), ("--top-p", top_p)):
+        if value is not None and temperature == 0:
+            click.echo(f"warning: {name} {value} does nothing at --temperature 0, which decodes greedily", err=True)
 
 
 def read_prompts(path: Path | None, prompt: str | None, turns: Literal["first", "all"]) -> list[Prompt]:

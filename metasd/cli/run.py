@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -90,16 +90,19 @@ def command(
     models = open_models(prompts, prompt_file=prompt_file, **options)
     how = live.Decoding(options["max_new_tokens"], models.sampling, options["seed"], costs=clock, stops=models.stops)
     times = repeats if baseline else 1
-    first = live.contenders([spec], partial(models.build, cut), baseline=baseline, prior=learned)
-
-    def entrants(repetition: int) -> Sequence[Contender]:
-        if repetition == 0:
-            return first
-        return live.contenders([spec], partial(models.build, cut), baseline=baseline, prior=learned)
-
+    anew = partial(live.contenders, [spec], partial(models.build, cut), baseline=baseline, prior=learned)
+    first = anew()
     chosen = first[-1]
     with _shown(models, chosen, svg, len(models.texts) * len(first) * times, quiet or as_json) as advance:
-        runs = repeated.run(models.target, entrants, models.texts, how, repeats=times, reset=reset, advance=advance)
+        runs = repeated.run(
+            models.target,
+            lambda n: anew() if n else first,
+            models.texts,
+            how,
+            repeats=times,
+            reset=reset,
+            advance=advance,
+        )
     rows = repeated.merged([live.rows(each, models.texts) for each in runs])
     fidelity = None if recorded is None else _check(models, chosen, recorded, cut, how, learned)
     verdict = repeated.sentence(repeated.total(rows, chosen.spec)) if baseline else None
@@ -109,6 +112,13 @@ def command(
         more = {"fidelity": None if fidelity is None else fidelity.to_json(), "verdict": verdict, "remarks": remarks}
         emit(document_of(models, chosen, config, rows) | more)
         return
+    _print(rows, fidelity, remarks, verdict)
+
+
+def _print(
+    rows: Sequence[dict[str, Any]], fidelity: Fidelity | None, remarks: Sequence[str], verdict: str | None
+) -> None:
+    """Tables, what makes them doubtful, and the closing sentence."""
     from metasd.report.terminal import show
 
     show(rows, result_console())
