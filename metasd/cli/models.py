@@ -72,9 +72,7 @@ def open_models(
         draft_length=draft_length, max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p
     )
     prompts = list(read_prompts(prompt_file, None, turns) if prompts is None else prompts)
-    for name, value in (("--top-k", top_k), ("--top-p", top_p)):
-        if value is not None and temperature == 0:
-            click.echo(f"warning: {name} {value} does nothing at --temperature 0, which decodes greedily", err=True)
+    _say_idle(temperature, top_k, top_p)
     from metasd.runtime.conversation import encode_all, stops_of
     from metasd.runtime.registry import build_drafters, heavier, preview
     from metasd.runtime.sampling import Sampling
@@ -85,13 +83,7 @@ def open_models(
     loaded = open_target(target, ignore_generation_config, **how)
 
     def build() -> tuple[list[Drafter], Pool]:
-        return build_drafters(
-            drafters,
-            loaded,
-            draft_length=draft_length,
-            sampling=sampling,
-            seed=seed,
-        )
+        return build_drafters(drafters, loaded, draft_length=draft_length, sampling=sampling, seed=seed)
 
     opened, _ = build()  # one that does not fit this target is reported before anything is decoded
     for remark in heavier(loaded, opened):
@@ -149,6 +141,13 @@ def say_left_out(ids: Sequence[str] | None, prompts: int) -> None:
     if ids:
         named = ", ".join(ids[:10]) + (", ..." if len(ids) > 10 else "")
         click.echo(f"left out {len(ids)} of {prompts} prompts that do not fit: {named}", err=True)
+
+
+def _say_idle(temperature: float, top_k: int | None, top_p: float | None) -> None:
+    """A line on stderr for what is given but has no effect."""
+    for name, value in (("--top-k", top_k), ("--top-p", top_p)):
+        if value is not None and temperature == 0:
+            click.echo(f"warning: {name} {value} does nothing at --temperature 0, which decodes greedily", err=True)
 
 
 def read_prompts(path: Path | None, prompt: str | None, turns: Literal["first", "all"]) -> list[Prompt]:

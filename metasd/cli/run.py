@@ -93,16 +93,19 @@ def command(
         lossless.check_same(models, recorded, options["max_new_tokens"])
     how = live.Decoding(options["max_new_tokens"], models.sampling, options["seed"], costs=clock, stops=models.stops)
     times = repeats if baseline else 1
-    first = live.contenders([spec], partial(models.build, cut), baseline=baseline, prior=learned)
-
-    def entrants(repetition: int) -> Sequence[Contender]:
-        if repetition == 0:
-            return first
-        return live.contenders([spec], partial(models.build, cut), baseline=baseline, prior=learned)
-
+    anew = partial(live.contenders, [spec], partial(models.build, cut), baseline=baseline, prior=learned)
+    first = anew()
     chosen = first[-1]
     with _shown(models, chosen, svg, len(models.texts) * len(first) * times, quiet or as_json) as advance:
-        runs = repeated.run(models.target, entrants, models.texts, how, repeats=times, reset=reset, advance=advance)
+        runs = repeated.run(
+            models.target,
+            lambda n: anew() if n else first,
+            models.texts,
+            how,
+            repeats=times,
+            reset=reset,
+            advance=advance,
+        )
     rows = repeated.merged([live.rows(each, models.texts) for each in runs])
     parted = live.parted(models.target, first, models.texts, how)
     lossless.warn(parted, len(models.texts), models.target.dtype)
@@ -118,6 +121,13 @@ def command(
         more = {"fidelity": None if fidelity is None else fidelity.to_json(), "partings": lossless.to_json(parted)}
         emit(document_of(models, chosen, config, rows) | more | {"verdict": verdict, "remarks": remarks})
         return
+    _print(rows, fidelity, remarks, verdict)
+
+
+def _print(
+    rows: Sequence[dict[str, Any]], fidelity: Fidelity | None, remarks: Sequence[str], verdict: str | None
+) -> None:
+    """Tables, what makes them doubtful, and the closing sentence."""
     from metasd.report.terminal import show
 
     show(rows, result_console())

@@ -75,7 +75,7 @@ def sentence(row: Row) -> str | None:
         return f"{said}, measured once, so nothing is known of its spread; --repeats 3 says more"
     said += f", {low:.2f} to {high:.2f} in {n} repetitions"
     if low <= 1 <= high:
-        return f"{said}: no difference that this machine can show"
+        return f"{said}: no difference beyond its noise"
     return f"{said}: slower than plain decoding" if high < 1 else said
 
 

@@ -27,7 +27,7 @@ VOCABULARY = 61
 class Letters:
     """A tokenizer of one token per character; the runtime asks no more of it here."""
 
-    chat_template = None
+    chat_template = eos_token_id = None
 
     def __call__(self, text: str):
         return type("Encoded", (), {"input_ids": [3 + ord(c) % 50 for c in text]})
