@@ -14,7 +14,7 @@ from metasd.core.records import Bools, Context, Floats, Ints, Revealed, Rounds, 
 from metasd.core.errors import UsageError
 from metasd.policies.frontier import rollout
 from metasd.policies.base import Policy, best
-from metasd.policies.frontier.belief import Layout, cold_start, gather, geometric, warm_start
+from metasd.policies.frontier.belief import PoolLayout, cold_start, gather, geometric, warm_start
 from metasd.policies.frontier.features import W, features, free_features
 from metasd.policies.frontier.level import BETWEEN, Levels
 from metasd.policies.frontier.prior import Prior, lay_out
@@ -43,6 +43,8 @@ class Frontier(Policy):
 
     Args:
         objective: ``rounds`` (tokens per round, rho = 0) or ``time`` (tokens per second: rho is the running rate).
+        watch: ``free`` learns model drafters from their own rounds only; ``all`` from every start, as free ones, at the
+            price of letting each catch up after every round; ``auto`` is ``all`` where rounds are the objective.
         alpha: width of the confidence bound of model drafters, in standard deviations s of what a round emits.
         n0: rows that an offline prior is worth against what is seen online.
         reward: only ``tokens``; the index is in emitted tokens.
@@ -56,6 +58,7 @@ class Frontier(Policy):
     def __init__(
         self,
         objective: str = "rounds",
+        watch: str = "auto",
         alpha: float = 1.0,
         n0: float = 1000.0,
         reward: str = "tokens",
@@ -64,11 +67,13 @@ class Frontier(Policy):
         super().__init__(reward, mask)
         if objective not in ("rounds", "time"):
             raise UsageError(f"objective {objective!r} is unknown; use rounds or time")
+        if watch not in ("auto", "free", "all"):
+            raise UsageError(f"watch {watch!r} is unknown; use auto, free or all")
         if reward != "tokens":
             raise UsageError(f"this policy counts emitted tokens, reward {reward!r} does not fit; use reward=tokens")
         if not (alpha >= 0 and n0 > 0):
             raise UsageError(f"alpha {alpha} must be >= 0 and n0 {n0} > 0")
-        self.objective, self.alpha, self.n0 = objective, alpha, n0
+        self.objective, self.watch, self.alpha, self.n0 = objective, watch, alpha, n0
         self.prior = "none"
         self._data: Mapping[str, Any] | None = None
 
@@ -82,13 +87,14 @@ class Frontier(Policy):
         return rollout.fit(data)
 
     def wants(self, overlap: bool) -> dict[str, Any]:
-        """As ``Policy.wants``; the expected cost of arms too when time is the objective."""
-        cost = {"cost"} if self.objective == "time" else set()
-        return super().wants(overlap) | {"reads": self.reads | cost}
+        """As ``Policy.wants``; the expected cost of arms too when time is the objective; the scope as ``watch`` says."""
+        timed = self.objective == "time"
+        scope = ("free" if timed else "all") if self.watch == "auto" else self.watch
+        return super().wants(overlap) | {"reads": self.reads | ({"cost"} if timed else set()), "scope": scope}
 
     def bind(self, pool: Pool, lanes: int, *, reset: str | None = None, overlap: bool = True) -> None:
         """As ``Policy.bind``. Raises UsageError when the prior is of other drafters than the pool's."""
-        self._layout = Layout.of(pool)
+        self._layout = PoolLayout.of(pool)
         self._prior: Prior | None = None if self._data is None else lay_out(self._data, pool)
         self.prior = "none" if self._prior is None else self._prior.name
         super().bind(pool, lanes, reset=reset, overlap=overlap)
@@ -104,6 +110,7 @@ class Frontier(Policy):
         self.mass = np.zeros((lanes, drafters, 2))  # weight of the rows solved for, and of those since
         self.text_rows = np.zeros((lanes, drafters))  # rows of the present text
         self.draws = np.zeros((lanes, drafters, 2))  # draft tokens accepted and rejected
+        self.watched = np.zeros((lanes, drafters), bool)  # drafters that starts, not their own rounds, teach
         self.rate = np.zeros((lanes, 2))  # tokens emitted and seconds spent
         self.seen = np.zeros((lanes, drafters, W))  # features at the last choice
         self.asked = np.zeros((lanes, arms))  # cost of each arm at the last choice
@@ -129,6 +136,7 @@ class Frontier(Policy):
         self.draws[lanes] = DRAWS
         self._levels.clear(lanes)
         self.mass[lanes], self.rate[lanes] = 0.0, 0.0
+        self.watched[lanes] = self._layout.free
         self.text_rows[lanes], self.seen[lanes], self.asked[lanes] = 0.0, 0.0, 0.0
 
     def begin(self, lanes: Ints, keys: Any) -> None:
@@ -162,9 +170,9 @@ class Frontier(Policy):
             m = self.seen[:, layout.models]
             spread = ((m[:, :, None, :] @ self.P[:, layout.models])[:, :, 0] * m).sum(axis=2)
             rounds = self.mass[:, layout.models].sum(axis=(1, 2))
-            scale = self._levels.noise()[:, 1] * np.log(math.e + rounds)
+            scale = (self._levels.noise()[:, 1] * np.log(math.e + rounds))[:, None]
             bonus = np.zeros(self.mass.shape[:2])
-            bonus[:, layout.models] = self.alpha * np.sqrt(scale[:, None] * np.maximum(spread, 0.0))
+            bonus[:, layout.models] = self.alpha * np.sqrt(scale * np.maximum(spread, 0.0))
             value = value + bonus[:, layout.drafter_of]
         return value
 
@@ -191,8 +199,9 @@ class Frontier(Policy):
         self._levels.gone[rounds.lane] += rounds.emitted
 
     def learn(self, rounds: Rounds, reward: Floats) -> None:
-        """Model drafters: every round of their own that the drafter, not the text's end, brought to an end."""
-        told = self._layout.model_arm[rounds.arm] & (rounds.stop != TEXT_ENDED) & (rounds.stop != BUDGET_ENDED)
+        """Drafters not watched: every round of their own that the drafter, not the text's end, brought to an end."""
+        told = ~self._layout.plain[rounds.arm] & ~self.watched[rounds.lane, self._layout.drafter_of[rounds.arm]]
+        told &= (rounds.stop != TEXT_ENDED) & (rounds.stop != BUDGET_ENDED)
         if not told.any():
             return
         if not told.all():
@@ -217,9 +226,9 @@ class Frontier(Policy):
         return np.where(full, known + geometric(rate, beyond), known)
 
     def observe(self, revealed: Revealed) -> None:
-        """Free drafters: every start whose length is resolved. Censored rows are bounds, not lengths: never used."""
+        """Watched drafters: every start whose length is resolved. Censored rows are bounds, not lengths: never used."""
         layout = self._layout
-        told = layout.learns[revealed.drafter] & (revealed.proposed > 0) & ~revealed.censored & ~revealed.ended
+        told = layout.drafts[revealed.drafter] & (revealed.proposed > 0) & ~revealed.censored & ~revealed.ended
         used = np.flatnonzero(told)
         if not len(used):
             return
@@ -227,7 +236,12 @@ class Frontier(Policy):
         if len(used) > 1:  # rows of one regression together, those of one text in order
             order = np.argsort(lane * len(layout.free) + drafter, kind="stable")
             used, drafter, lane = used[order], drafter[order], lane[order]
-        x = free_features(np.asarray(revealed.signals[used], np.float64), layout.free, drafter)
+        self.watched[lane, drafter] = True
+        signals = np.asarray(revealed.signals[used], np.float64)
+        if layout.free[drafter].all():
+            x = free_features(signals, layout.free, drafter)
+        else:
+            x = features(signals, layout.free)[np.arange(len(drafter)), drafter]
         y = np.minimum(revealed.accepted[used, None], layout.draft_length[layout.arms[drafter]]) + 1.0
         self._add(lane, drafter, x, y, FREE_WEIGHT)
 
