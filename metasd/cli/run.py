@@ -28,6 +28,7 @@ from metasd.cli.common import (
 if TYPE_CHECKING:
     from metasd.cli.models import Models
     from metasd.runtime.contenders import Contender
+    from metasd.sim.replay.fidelity import Fidelity
 
 
 @click.command("run")
@@ -121,19 +122,23 @@ def command(
         more = {"fidelity": None if fidelity is None else fidelity.to_json(), "partings": lossless.to_json(parted)}
         emit(document_of(models, chosen, config, rows) | more | {"verdict": verdict, "remarks": remarks})
         return
-    _print(rows, fidelity, remarks, verdict)
+    _print(rows, len(models.texts), fidelity, remarks, verdict)
 
 
 def _print(
-    rows: Sequence[dict[str, Any]], fidelity: Fidelity | None, remarks: Sequence[str], verdict: str | None
+    rows: Sequence[dict[str, Any]],
+    texts: int,
+    fidelity: Fidelity | None,
+    remarks: Sequence[str],
+    verdict: str | None,
 ) -> None:
     """Tables, what makes them doubtful, and the closing sentence."""
     from metasd.report.terminal import show
 
     show(rows, result_console())
     if fidelity is not None:
-        texts = f"{fidelity.texts_differing} of {len(models.texts)} texts from the recorded ones"
-        click.echo(f"{fidelity.rounds} rounds run, {fidelity.differing} of them differ from the replay; {texts}")
+        others = f"{fidelity.texts_differing} of {texts} texts from the recorded ones"
+        click.echo(f"{fidelity.rounds} rounds run, {fidelity.differing} of them differ from the replay; {others}")
     for remark in remarks:
         click.echo(f"warning: {remark}", err=True)
     if verdict is not None:

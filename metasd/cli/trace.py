@@ -87,9 +87,10 @@ def import_(form: str, path: Path, out: Path, as_json: bool) -> None:
 )
 @click.option("--arms", type=click.IntRange(1, 64), default=5, show_default=True, help="Drafters.")
 @click.option("--draft-length", type=click.IntRange(1, 64), default=5, show_default=True)
+@click.option("--free", type=click.IntRange(min=0), default=0, show_default=True, help="Drafters that are no models.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-def synth(kind: str, out: Path, prompts: int, length: int, arms: int, draft_length: int, seed: int) -> None:
-    """Make a synthetic trace: iid, two-language, drift, alternation or ties."""
+def synth(kind: str, out: Path, **settings: int) -> None:
+    """Make a synthetic trace: iid, two-language, drift, alternation, flip or ties."""
     from metasd.traces import synth as make
 
-    make(kind, out, prompts=prompts, length=length, arms=arms, draft_length=draft_length, seed=seed)
+    make(kind, out, **settings)

@@ -76,10 +76,12 @@ def synthetic(
     coupling: str = "position",
     period: int | None = None,
     concentration: float = 8.0,
+    free: int = 0,
 ) -> Trace:
     """A trace in memory of ``prompts`` texts of ``length`` tokens each; kinds: see ``metasd.traces.laws``.
 
     Above temperature 0 the trace is a sampled one: ``accept`` holds (overlap + bit) / 2, whose mean is the overlap.
+    The first ``free`` drafters count as free, as those that work on tokens alone; the others as models.
     ``overlap=False`` leaves the overlap out (2 D G bytes a position). Equal arguments give equal traces.
     Raises UsageError for an unknown kind or a value out of range.
     """
@@ -93,12 +95,15 @@ def synthetic(
             raise UsageError(f"{name} {value} is outside {low}..{high}; choose one within")
     made = law(kind, length=length, arms=arms, alphas=alphas, period=period)
     _check(coupling, temperature, concentration)
+    if not 0 <= free <= arms:
+        raise UsageError(f"free {free} is outside 0..{arms}, the number of arms; choose one within")
     law_settings = {
         "kind": kind,
         "coupling": coupling,
         "rates": made.rates.tolist(),
         "period": period,
         "concentration": concentration,
+        "free": free,
     }
     trace = _empty(made, law_settings, prompts, length, arms, draft_length, seed, temperature, overlap)
     table = _Table.of(made, concentration)
@@ -138,7 +143,9 @@ def _empty(
 ) -> Trace:
     """The trace with its tables allocated."""
     rows = prompts * length
-    drafters = tuple(DrafterInfo(f"arm{i}", "synthetic", free=False, deterministic=False) for i in range(arms))
+    drafters = tuple(
+        DrafterInfo(f"arm{i}", "synthetic", free=i < law_settings["free"], deterministic=False) for i in range(arms)
+    )
     pool = Pool(drafters, [(d, draft_length) for d in range(arms)])
     deep = (rows, arms, draft_length)
     config = {
