@@ -1,12 +1,15 @@
 """MetaSD: several drafters, one bandit, the target's exact output.
 
 Importing it registers the Gymnasium environment ``MetaSD-v0``, by name only: neither torch nor the environment's own
-code is loaded before it is made.
+code is loaded before it is made. ``load``, ``generate`` and ``Chat`` decode live; their code, and torch, is loaded
+when they are first asked for.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
 
 from gymnasium.envs.registration import register, registry
 
@@ -21,3 +24,25 @@ if "MetaSD-v0" not in registry:  # importing twice (importlib.reload) must not w
         entry_point="metasd.sim.env.scalar:MetaSDEnv",
         vector_entry_point="metasd.sim.env.vector:MetaSDVectorEnv",
     )
+
+if TYPE_CHECKING:
+    from metasd.runtime.chat import Chat
+    from metasd.runtime.generate import generate
+    from metasd.runtime.load import load_target as load
+
+__all__ = ["Chat", "__version__", "generate", "load"]
+
+_LATER = {
+    "load": ("metasd.runtime.load", "load_target"),
+    "generate": ("metasd.runtime.generate", "generate"),
+    "Chat": ("metasd.runtime.chat", "Chat"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """What is loaded when it is first asked for."""
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _LATER[name]
+    found = globals()[name] = getattr(import_module(module), attribute)
+    return found

@@ -1,6 +1,6 @@
 """Write the prompts from which the shipped tables are distilled: code, math and chat, from templates and topics.
 
-    python tools/make_distill_prompts.py metasd/data/prompts/distill.jsonl  # nothing is drawn: the same file each time
+python tools/make_distill_prompts.py metasd/data/prompts/distill.jsonl  # nothing is drawn: the same file each time
 """
 
 from __future__ import annotations

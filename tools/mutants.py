@@ -61,6 +61,12 @@ class Mutant:
     tests: tuple[str, ...]
     origin: str
 
+    def source(self, root: Path) -> Path:
+        """Its file in the tree at ``root``. Raises MutantError if there is none."""
+        if not (root / self.file).is_file():
+            raise MutantError(f"mutant {self.name}: there is no file {self.file}")
+        return root / self.file
+
     def applied(self, text: str) -> str:
         """``text`` of its file with the mistake in it. Raises MutantError unless ``old`` is in it once."""
         count = text.count(self.old)
@@ -126,9 +132,7 @@ class Tree:
     @contextmanager
     def mutated(self, mutant: Mutant) -> Iterator[None]:
         """The copy with ``mutant`` in it, restored afterwards."""
-        path = self.folder / mutant.file
-        if not path.is_file():
-            raise MutantError(f"mutant {mutant.name}: there is no file {mutant.file}")
+        path = mutant.source(self.folder)
         before = path.read_bytes()
         path.write_bytes(mutant.applied(before.decode()).encode())
         try:
@@ -222,6 +226,18 @@ def chosen(mutants: Sequence[Mutant], names: Sequence[str] | None) -> list[Mutan
     return picked
 
 
+def check(mutants: Sequence[Mutant]) -> None:
+    """Raises MutantError naming every mutant that does not fit the tree."""
+    wrong = []
+    for mutant in mutants:
+        try:
+            mutant.applied(mutant.source(ROOT).read_text(encoding="utf-8"))
+        except MutantError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise MutantError("\n    ".join(wrong))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code of the command line ``arguments``."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -231,10 +247,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         mutants = chosen(load(ROOT / "tools" / "mutants"), options.only)
-        for mutant in mutants:
-            if not (ROOT / mutant.file).is_file():
-                raise MutantError(f"mutant {mutant.name}: there is no file {mutant.file}")
-            mutant.applied((ROOT / mutant.file).read_text(encoding="utf-8"))
+        check(mutants)
         if options.list:
             for mutant in mutants:
                 print(f"{mutant.name}: {mutant.file} ({mutant.origin})\n    " + "\n    ".join(mutant.tests))

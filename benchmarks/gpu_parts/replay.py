@@ -69,5 +69,5 @@ def _compare(
             (entrant,) = live.contenders([spec], partial(build, length), baseline=False, prior=None)
             live.run(target, [entrant], texts, how)
             ids = [name for name, _, _ in texts]
-            seen = check(entrant.rounds, ids, trace, spec, draft_length=length, budget=setting.tokens)
+            seen = check(entrant.rounds, ids, trace, spec, draft_length=length, budget=setting.tokens, costs=how.costs)
             rows.append({"dtype": target.dtype, "policy": spec, "draft_length": length, **seen.to_json()})

@@ -144,6 +144,7 @@ def peak_memory(device: str, into: dict[str, Any]) -> Iterator[None]:
     """Fills ``into`` with the most bytes held inside: of the device, on the CPU of the process since it began."""
     where = torch.device(device)
     if where.type == "cuda":
+        torch.cuda.init()  # a new process has no counters to reset
         gc.collect()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(where)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import click
 
 from metasd import __version__
-from metasd.cli import compare, demo, distill, fit, growth, info, record, replay, run, trace
+from metasd.cli import cache, chat, compare, demo, distill, fit, growth, info, record, replay, run, trace
 from metasd.cli.streams import STDOUT, Streams, left
 from metasd.core import shown
 from metasd.core.errors import MetaSDError
@@ -25,9 +25,17 @@ def app() -> None:
     """Multi-drafter speculative decoding: record what every drafter would do, replay it, run it live."""
 
 
-for command in (record.command, replay.command, run.command, compare.command, fit.command, distill.command):
+for command in (
+    record.command,
+    replay.command,
+    run.command,
+    chat.command,
+    compare.command,
+    fit.command,
+    distill.command,
+):
     app.add_command(command)
-for command in (trace.group, growth.command, demo.command, info.policies, info.drafters, info.env):
+for command in (trace.group, cache.group, growth.command, demo.command, info.policies, info.drafters, info.env):
     app.add_command(command)
 
 
@@ -65,6 +73,8 @@ def _run(arguments: Sequence[str] | None) -> int:
             raise
         named = f"{error.filename}: " if error.filename else ""
         return _fail(f"{named}{error.strerror or error}", MetaSDError.exit_code)
+    except MemoryError as error:
+        return _fail(f"not enough memory ({shown.reason(error)}); ask for less at once", MetaSDError.exit_code)
     except SystemExit as error:  # how click and rich leave when the reader of a pipe has gone
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE), STDOUT) from error
     except (click.Abort, KeyboardInterrupt):

@@ -11,6 +11,7 @@ import click
 
 from metasd.cli.streams import current
 from metasd.core import jsontext, shown
+from metasd.core.pool import DRAFT_LENGTH
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,6 +53,14 @@ def once(context: click.Context, option: click.Parameter, given: tuple[Any, ...]
 prior_option = click.option(
     "--prior", type=FilePath, multiple=True, callback=once, help="Prior file written by metasd fit."
 )
+
+
+def seeds_option(default: int) -> Callable[..., Any]:
+    """``--seeds``."""
+    many = click.IntRange(1, 1_000_000)
+    return click.option("--seeds", type=many, default=default, show_default=True, help="Repetitions, seeds 0..N-1.")
+
+
 trace_option = click.option("--trace", "source", required=True, multiple=True, callback=once, help=TRACE_HELP)
 reset_option = click.option(
     "--reset",
@@ -75,19 +84,39 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--drafter", "drafters", multiple=True, metavar="SPEC", help="name or name:key=value,... (repeat)."
         ),
-        click.option("--draft-length", type=int, default=3, show_default=True, help="Draft length of every drafter."),
+        click.option(
+            "--draft-length", type=int, default=DRAFT_LENGTH, show_default=True, help="Draft length of every drafter."
+        ),
         click.option("--max-new-tokens", type=int, default=128, show_default=True, help="Token budget of a text."),
         click.option("--temperature", type=float, default=0.0, show_default=True, help="0 decodes greedily."),
         click.option("--top-k", type=int, help="Sample among the k likeliest tokens."),
         click.option("--top-p", type=float, help="Sample within this probability mass."),
         click.option("--seed", type=int, default=0, show_default=True),
-        click.option("--device", default="cpu", show_default=True, help="cpu or cuda."),
-        click.option("--dtype", default="float32", show_default=True, help="float32, bfloat16 or float16."),
         click.option(
             "--turns", type=click.Choice(["first", "all"]), default="first", help="Turns of a Spec-Bench line."
         ),
         click.option("--raw", is_flag=True, help="Do not apply the chat template."),
         ignore_option,
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def loading_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """How a target is loaded, and what becomes of prompts that it cannot read: the same for every command."""
+    options = (
+        click.option("--device", default="cpu", show_default=True, help="cpu or cuda."),
+        click.option(
+            "--dtype",
+            default="auto",
+            show_default=True,
+            help="float32, bfloat16 or float16; auto: float32 on a CPU, elsewhere the model's own.",
+        ),
+        click.option("--attn", "attention", metavar="NAME", help="sdpa, eager or flash_attention_2."),
+        click.option("--device-map", metavar="MAP", help="Spread layers over devices: auto, balanced, ..."),
+        click.option("--revision", help="Branch, tag or commit of a Hugging Face id."),
+        click.option("--skip-too-long", is_flag=True, help="Leave out prompts that do not fit, and count them."),
     )
     for option in reversed(options):
         function = option(function)
@@ -102,10 +131,12 @@ def progress_console() -> Console:
 
 
 def result_console() -> Console:
-    """Where tables go: stdout. A pipe has no width of its own, so give it a wide one."""
+    """Where tables go: stdout. A pipe has no width of its own, so give it the one that tables are made for."""
     from rich.console import Console
 
-    return Console() if sys.stdout is not None and sys.stdout.isatty() else Console(width=160)
+    from metasd.report.terminal import WIDTH
+
+    return Console() if sys.stdout is not None and sys.stdout.isatty() else Console(width=WIDTH)
 
 
 def say_approximate(what: str) -> None:

@@ -18,6 +18,7 @@ from metasd.cli.common import (
     reset_option,
     result_console,
     say_approximate,
+    seeds_option,
     unaligned_option,
 )
 
@@ -26,7 +27,7 @@ from metasd.cli.common import (
 @click.option("--trace", "sources", multiple=True, required=True, help=TRACE_HELP)
 @click.argument("more", nargs=-1, metavar="[DIR]...")
 @click.option("--policy", "specs", multiple=True, metavar="SPEC", help="name or name:key=value,... Default: all.")
-@click.option("--seeds", type=click.IntRange(min=1), default=10, show_default=True, help="Repetitions, seeds 0..N-1.")
+@seeds_option(10)
 @click.option("--reference", metavar="POLICY", help="Differences are taken to it. Default: the best fixed arm.")
 @click.option("--draft-length", type=int, help="Cut every arm to this draft length. Default: as recorded.")
 @click.option("--costs", type=FilePath, help="costs.json of another machine.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +14,14 @@ from metasd.cli.common import FilePath, ignore_option, progress_console, result_
 
 if TYPE_CHECKING:
     from metasd.cli.models import Models
+    from metasd.runtime.conversation import EncodedPrompt
+    from metasd.traces import Trace
 
 FIDELITY_TOKENS = 24
-FIDELITY_LENGTHS = (1, 3, 8)
+FIDELITY = {3: None, 1: ("default", "metasd-ucb", "random"), 8: ("default", "metasd-ucb", "random")}
+"""Policies checked at each draft length, None for all: what length does to a round does not depend on who chose it."""
 RECORDED_LENGTH = 8
+REPEATS = 3
 
 
 @click.command("demo")
@@ -37,9 +43,10 @@ def command(out: Path, target: str, per_domain: int, max_new_tokens: int, ignore
     best = _compare(trace_folder, models, report)
     length = _draft_length(trace_folder, best)
     log.rule(f"3. run live: {best} at draft length {length}, beside plain decoding and every fixed arm")
-    lossless = _run(models, best, length, max_new_tokens)
+    trace = open_trace(trace_folder)
+    lossless = _run(models, best, length, max_new_tokens, trace)
     log.rule("4. check: is what was simulated what runs?")
-    identical = _check(models, open_trace(trace_folder))
+    identical = _check(models, trace)
     click.echo(f"report: {report}\ntrace: {trace_folder}")
     if not (lossless and identical):
         raise click.ClickException("the demo's own checks failed, see above; please report it with metasd env")
@@ -87,11 +94,11 @@ def _record(models: Models, folder: Path, max_new_tokens: int) -> None:
 
 
 def _compare(folder: Path, models: Models, report: Path) -> str:
-    """Compare every policy, write the report, and return the one with the most tokens a round."""
+    """Compare every policy, write the report, and return the fastest on the clock just measured."""
     from metasd.core.progress import bar
     from metasd.core.results import ALL
     from metasd.report.html.page import write_report
-    from metasd.report.leaderboard import show
+    from metasd.report.leaderboard import ranked, show
     from metasd.sim.compare.leaderboard import document
     from metasd.sim.compare.run import compare
 
@@ -99,8 +106,7 @@ def _compare(folder: Path, models: Models, report: Path) -> str:
     show(result, result_console())
     write_report(result, report, decode=models.target.decode)
     own = [r for r in result["results"] if r["domain"] == ALL and not r["policy"].startswith("fixed:")]
-    best: str = max(own, key=lambda r: r["tokens_per_round"])["policy"]
-    return best
+    return str(ranked(own)[0]["policy"])
 
 
 def _draft_length(folder: Path, spec: str) -> int:
@@ -117,44 +123,63 @@ def _draft_length(folder: Path, spec: str) -> int:
     return 1 + speeds.index(max(speeds))
 
 
-def _run(models: Models, spec: str, length: int, max_new_tokens: int) -> bool:
-    """Decode beside plain decoding and every fixed arm; whether all outputs were the target's own."""
+def _run(models: Models, spec: str, length: int, max_new_tokens: int, trace: Trace) -> bool:
+    """Decode a prompt of each domain beside plain decoding and every fixed arm, in turn and repeated.
+
+    Returns whether all outputs were the target's own.
+    """
+    from metasd.cli import lossless
     from metasd.core.progress import bar
     from metasd.report.terminal import show
     from metasd.runtime import contenders as live
+    from metasd.runtime import repeats as repeated
 
-    how = live.Decoding(max_new_tokens=max_new_tokens)
-    entrants = live.contenders([spec], partial(models.build, length), baseline=True, prior=None)
-    with bar(len(models.texts) * len(entrants), "decoding") as advance:
-        live.run(models.target, entrants, models.texts, how, advance=advance)
-    show(live.rows(entrants, models.texts), result_console(), domains=False)
-    equal = all(e.session.texts == entrants[0].session.texts for e in entrants)
-    share = entrants[-1].session.forward_share or 0.0
-    click.echo(
-        f"all outputs equal the target's own greedy text: {equal}; outside model passes: {1 - share:.1%} of a round"
-    )
-    return equal
+    texts = _first_of_each_domain(models.texts)
+    how = live.Decoding(max_new_tokens=max_new_tokens, costs=trace.costs)
+    anew = partial(live.contenders, [spec], partial(models.build, length), baseline=True, prior=None)
+    first = anew()
+    with bar(len(texts) * len(first) * REPEATS, "decoding") as advance:
+        runs = repeated.run(
+            models.target, lambda n: anew() if n else first, texts, how, repeats=REPEATS, advance=advance
+        )
+    rows = repeated.merged([live.rows(each, texts) for each in runs])
+    show(rows, result_console(), domains=False)
+    for remark in repeated.remarks(runs):
+        click.echo(f"the machine was too noisy to compare: {remark}")
+    click.echo(repeated.sentence(repeated.total(rows, spec)))
+    parted = live.parted(models.target, first, texts, how)
+    lossless.warn(parted, len(texts), models.target.dtype)
+    share = first[-1].session.forward_share or 0.0
+    outside = f"outside model passes: {1 - share:.1%} of a round"
+    click.echo(f"all outputs equal the target's own greedy text: {not parted}; {outside}")
+    return not parted
 
 
-def _check(models: Models, trace: Any) -> bool:
-    """Play every policy live on one text, at three draft lengths; whether every round equals its replay's."""
+def _first_of_each_domain(texts: Sequence[EncodedPrompt]) -> list[EncodedPrompt]:
+    first = {domain: text for text in reversed(texts) for domain in [text[1]]}
+    return [text for text in texts if first[text[1]] is text]
+
+
+def _check(models: Models, trace: Trace) -> bool:
+    """Play policies live on one text, at three draft lengths; whether every round equals its replay's."""
+    from metasd.cli import lossless
     from metasd.core.progress import bar
     from metasd.runtime import contenders as live
     from metasd.sim.compare.run import default_policies
-    from metasd.sim.replay.fidelity import check
 
-    texts, specs, seen = models.texts[:1], default_policies(), []
-    how = live.Decoding(max_new_tokens=FIDELITY_TOKENS, clock="model", costs=trace.costs)
-    with bar(len(specs) * len(FIDELITY_LENGTHS), "checking") as advance:
-        for length in FIDELITY_LENGTHS:
+    models = replace(models, texts=models.texts[:1])
+    whole = models.config["max_new_tokens"]
+    budget = whole if "forced_eos_token_id" in models.target.settings.applied else min(FIDELITY_TOKENS, whole)
+    lossless.check_same(models, trace, budget)
+    how = live.Decoding(max_new_tokens=budget, clock="model", costs=trace.costs)
+    plan = {length: specs or default_policies() for length, specs in FIDELITY.items()}
+    seen = []
+    with bar(sum(map(len, plan.values())), "checking") as advance:
+        for length, specs in plan.items():
             entrants = live.contenders(specs, partial(models.build, length), baseline=False, prior=None)
-            live.run(models.target, entrants, texts, how, advance=advance)
-            for e in entrants:
-                ids = [name for name, _, _ in texts]
-                seen.append(check(e.rounds, ids, trace, e.spec, draft_length=length, budget=FIDELITY_TOKENS))
-    whole = sum(seen[1:], seen[0])
-    click.echo(
-        f"{whole.rounds} live rounds of {len(specs)} policies at draft lengths "
-        f"{', '.join(map(str, FIDELITY_LENGTHS))}: {whole.differing} differ from the replay"
-    )
-    return whole.identical
+            live.run(models.target, entrants, models.texts, how, advance=advance)
+            seen += [lossless.check_run(models, e, trace, draft_length=length, how=how) for e in entrants]
+    found = sum(seen[1:], seen[0])
+    counts = ", ".join(f"{len(specs)} at draft length {length}" for length, specs in plan.items())
+    click.echo(f"{found.rounds} live rounds of policies ({counts}): {found.differing} differ from the replay")
+    return found.identical

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from metasd.cli.common import emit, json_option, result_console, trace_option
+from metasd.cli.common import emit, json_option, result_console, seeds_option, trace_option
 
 _COLUMNS = (
     ("rounds", "rounds", ",.0f"),
@@ -19,7 +19,7 @@ _COLUMNS = (
 @click.command("growth")
 @trace_option
 @click.option("--policy", "specs", multiple=True, required=True, metavar="SPEC", help="name or name:key=value,...")
-@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Repetitions, seeds 0..N-1.")
+@seeds_option(1)
 @json_option
 def command(source: str, specs: tuple[str, ...], seeds: int, as_json: bool) -> None:
     """Growth of pseudo-regret: exponent c of R ~ T^c (0: logarithm, 1: linear), its lower bound, and UCB's bound."""

@@ -5,23 +5,25 @@ from __future__ import annotations
 import inspect
 import os
 import platform
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from metasd.cli.common import emit, json_option, result_console
 from metasd.core import jsontext
+from metasd.core.pool import DRAFT_LENGTH
 
 
 def _first_line(thing: Any) -> str:
     return (inspect.getdoc(thing) or "").split("\n", 1)[0]
 
 
-def _show(rows: list[dict[str, Any]], as_json: bool, kind: str) -> None:
+def _show(rows: list[dict[str, Any]], as_json: bool, kind: str, **more: Any) -> None:
     if as_json:
         from metasd.core.results import document
 
-        emit(document(kind, {}, [], **{kind: rows}))
+        emit(document(kind, {}, [], **{kind: rows}, **more))
         return
     from rich.table import Table
 
@@ -64,11 +66,20 @@ def policies(as_json: bool) -> None:
 @click.command("drafters")
 @json_option
 def drafters(as_json: bool) -> None:
-    """List the drafters and their settings."""
-    from metasd.runtime.registry import DRAFTERS
+    """List the drafters, their settings, and the pools that are used without --drafter."""
+    from metasd.runtime.registry import DEFAULT_POOL, DRAFTERS, SMOLLM2_POOL
 
-    rows = [{"name": name, "settings": dict(d.settings), "help": d.help} for name, d in DRAFTERS.items()]
-    _show(rows, as_json, "drafters")
+    rows = [{"name": name, "settings": _as_run(d.settings), "help": d.help} for name, d in DRAFTERS.items()]
+    pools = {"smollm2": list(SMOLLM2_POOL), "any other target": list(DEFAULT_POOL)}
+    _show(rows, as_json, "drafters", default_pools=pools)
+    if not as_json:
+        for target, specs in pools.items():
+            click.echo(f"without --drafter, {target}: {', '.join(specs)}")
+
+
+def _as_run(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as the commands fill them in."""
+    return {k: DRAFT_LENGTH if k == "draft_length" else v for k, v in settings.items()}
 
 
 @click.command("env")

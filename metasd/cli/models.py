@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import click
+
 from metasd.core.errors import UsageError
+from metasd.core.limits import LEAST_TEMPERATURE, LONGEST_DRAFT, LONGEST_TEXT
 from metasd.core.prompts import DEFAULT_DOMAIN, STDIN, Prompt, bundled, load_prompts
 
 if TYPE_CHECKING:
@@ -40,6 +43,7 @@ class Models:
 
 
 def open_models(
+    prompts: Sequence[Prompt] | None = None,
     *,
     target: str,
     drafters: Sequence[str],
@@ -51,36 +55,42 @@ def open_models(
     seed: int,
     device: str,
     dtype: str,
+    attention: str | None = None,
+    device_map: str | None = None,
+    revision: str | None = None,
+    skip_too_long: bool = False,
     turns: Literal["first", "all"],
     raw: bool,
     ignore_generation_config: bool = False,
     prompt_file: Path | None = None,
-    prompt: str | None = None,
 ) -> Models:
-    """Check every setting, read the prompts, load the target. Raises UsageError for the first thing that is wrong."""
+    """Check every setting, read the prompts unless given, load the target; remarks go to stderr.
+
+    Raises UsageError for the first thing that is wrong.
+    """
     check_numbers(
         draft_length=draft_length, max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p
     )
-    prompts = read_prompts(prompt_file, prompt, turns)
+    prompts = list(read_prompts(prompt_file, None, turns) if prompts is None else prompts)
+    _say_idle(temperature, top_k, top_p)
     from metasd.runtime.conversation import encode_all, stops_of
-    from metasd.runtime.registry import build_drafters
+    from metasd.runtime.registry import build_drafters, heavier, preview
     from metasd.runtime.sampling import Sampling
 
     sampling = Sampling(temperature, top_k, top_p)
-    loaded = open_target(target, ignore_generation_config, device=device, dtype=dtype)
-    texts = encode_all(loaded, prompts, raw=raw, max_new_tokens=max_new_tokens)
+    preview(drafters, target, draft_length=draft_length)  # a wrong SPEC is reported before anything is loaded
+    how = {"device": device, "dtype": dtype, "attention": attention, "device_map": device_map, "revision": revision}
+    loaded = open_target(target, ignore_generation_config, **how)
 
     def build() -> tuple[list[Drafter], Pool]:
-        return build_drafters(
-            drafters,
-            loaded,
-            draft_length=draft_length,
-            sampling=sampling,
-            seed=seed,
-        )
+        return build_drafters(drafters, loaded, draft_length=draft_length, sampling=sampling, seed=seed)
 
-    build()  # a wrong SPEC is reported before anything is decoded
-
+    opened, _ = build()  # one that does not fit this target is reported before anything is decoded
+    for remark in heavier(loaded, opened):
+        click.echo(f"warning: {remark}", err=True)
+    left_out: list[str] | None = [] if skip_too_long else None
+    texts = encode_all(loaded, prompts, raw=raw, max_new_tokens=max_new_tokens, drafters=opened, left_out=left_out)
+    say_left_out(left_out, len(prompts))
     config = {
         "target": target,
         "drafters": list(drafters),
@@ -91,11 +101,12 @@ def open_models(
         "top_p": top_p,
         "seed": seed,
         "device": device,
-        "dtype": dtype,
+        **loading_config(loaded, device_map=device_map, revision=revision),
         "raw": raw,
         "turns": turns,
         **settings_of(loaded),
         "prompts": prompt_file.name if prompt_file else None,
+        "left_out": left_out or [],
     }
     return Models(loaded, build, prompts, texts, sampling, config, stops_of(prompts))
 
@@ -120,6 +131,25 @@ def settings_of(target: Target) -> dict[str, Any]:
     return {"generation": dict(settings.applied), "ignore_generation_config": settings.ignored}
 
 
+def loading_config(target: Target, *, device_map: str | None, revision: str | None) -> dict[str, Any]:
+    """What a result says of how its target was loaded: what was asked for, and what came of it."""
+    return {"dtype": target.dtype, **target.arithmetic, "device_map": device_map, "revision": revision}
+
+
+def say_left_out(ids: Sequence[str] | None, prompts: int) -> None:
+    """Say on stderr which prompts were left out because they do not fit."""
+    if ids:
+        named = ", ".join(ids[:10]) + (", ..." if len(ids) > 10 else "")
+        click.echo(f"left out {len(ids)} of {prompts} prompts that do not fit: {named}", err=True)
+
+
+def _say_idle(temperature: float, top_k: int | None, top_p: float | None) -> None:
+    """A line on stderr for what is given but has no effect."""
+    for name, value in (("--top-k", top_k), ("--top-p", top_p)):
+        if value is not None and temperature == 0:
+            click.echo(f"warning: {name} {value} does nothing at --temperature 0, which decodes greedily", err=True)
+
+
 def read_prompts(path: Path | None, prompt: str | None, turns: Literal["first", "all"]) -> list[Prompt]:
     """The prompts of a file, a bundled file named without its folder, or the one given as text."""
     from metasd.core.ids import check_ids
@@ -142,12 +172,13 @@ def check_numbers(
     *, draft_length: int, max_new_tokens: int, temperature: float, top_k: int | None, top_p: float | None
 ) -> None:
     """Raises UsageError for the first setting outside its range."""
+    low = LEAST_TEMPERATURE
     bounds = (
-        ("--draft-length", draft_length, draft_length >= 0, "0 or more"),
-        ("--max-new-tokens", max_new_tokens, max_new_tokens >= 1, "1 or more"),
-        ("--temperature", temperature, 0 <= temperature < math.inf, "0 or more, finite"),
+        ("--draft-length", draft_length, 0 <= draft_length <= LONGEST_DRAFT, f"0 to {LONGEST_DRAFT}"),
+        ("--max-new-tokens", max_new_tokens, 1 <= max_new_tokens <= LONGEST_TEXT, f"1 to {LONGEST_TEXT}"),
+        ("--temperature", temperature, temperature == 0 or low <= temperature < math.inf, f"0, or {low} or more"),
         ("--top-k", top_k, top_k is None or top_k >= 1, "1 or more"),
-        ("--top-p", top_p, top_p is None or 0 < top_p <= 1, "above 0 and at most 1"),
+        ("--top-p", top_p, top_p is None or low <= top_p <= 1, f"{low} to 1"),
     )
     for name, value, good, wanted in bounds:
         if not good:

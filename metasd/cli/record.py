@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from metasd.cli.common import PROMPTS_HELP, FilePath, emit, json_option, model_options, result_console
+from metasd.cli.common import PROMPTS_HELP, FilePath, emit, json_option, loading_options, model_options, result_console
 from metasd.core import shown
 
 
@@ -16,37 +16,37 @@ from metasd.core import shown
 @click.option("--out", type=FilePath, required=True, help="Folder of the new trace.")
 @click.option("--resume", is_flag=True, help="Go on with a recording that was interrupted.")
 @model_options
+@loading_options
 @json_option
 def command(prompt_file: Path, out: Path, resume: bool, as_json: bool, **options: Any) -> None:
     """Record the target's own text and, at every position, what every drafter would have done."""
     from metasd.cli.models import open_models
     from metasd.core.results import document
     from metasd.record.run import record
+    from metasd.runtime import moment
+    from metasd.traces.writer import begun, check_free
 
-    models = open_models(prompt_file=prompt_file, **options)
-    drafters, pool = models.build()
-    summary = record(
-        models.target,
-        drafters,
-        pool,
-        models.texts,
-        out,
-        max_new_tokens=options["max_new_tokens"],
-        sampling=models.sampling,
-        seed=options["seed"],
-        raw=options["raw"],
-        resume=resume,
-        stops=models.stops,
-    )
+    check_free(out, resume)
+    with moment.at(begun(out) if resume else None):
+        models = open_models(prompt_file=prompt_file, **options)
+        drafters, pool = models.build()
+        summary = record(
+            models.target,
+            drafters,
+            pool,
+            models.texts,
+            out,
+            max_new_tokens=options["max_new_tokens"],
+            sampling=models.sampling,
+            seed=options["seed"],
+            raw=options["raw"],
+            resume=resume,
+            stops=models.stops,
+        )
     if as_json:
         emit(document("record", models.config, [], record=summary))
         return
-    from rich.table import Table
+    from metasd.report.facts import show_recording
 
-    from metasd.report.cells import words
-
-    table = Table(box=None, show_header=False, pad_edge=False)
-    for key, value in summary.items():
-        table.add_row(key, f"{value:.2f}" if isinstance(value, float) else words(value, limit=None))
-    result_console().print(table)
+    show_recording(summary, result_console())
     click.echo(shown.line(f"trace: {out}"))

@@ -15,6 +15,7 @@ from metasd.cli.common import (
     reset_option,
     result_console,
     say_approximate,
+    seeds_option,
     trace_option,
     unaligned_option,
 )
@@ -25,7 +26,7 @@ from metasd.cli.common import (
 @click.option(
     "--policy", "specs", multiple=True, required=True, metavar="SPEC", help="name or name:key=value,... (repeat)."
 )
-@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Repetitions, seeds 0..N-1.")
+@seeds_option(1)
 @click.option("--draft-length", type=int, help="Cut every arm to this draft length. Default: as recorded.")
 @click.option("--costs", type=click.Path(path_type=Path), help="costs.json of another machine.")
 @reset_option

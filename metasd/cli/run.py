@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,32 +17,42 @@ from metasd.cli.common import (
     json_option,
     load_costs,
     load_prior,
+    loading_options,
     model_options,
     prior_option,
+    progress_console,
     reset_option,
     result_console,
 )
 
 if TYPE_CHECKING:
     from metasd.cli.models import Models
-    from metasd.runtime.contenders import Contender, Decoding
+    from metasd.runtime.contenders import Contender
     from metasd.sim.replay.fidelity import Fidelity
-    from metasd.traces import Trace
 
 
 @click.command("run")
 @click.option("--prompts", "prompt_file", type=FilePath, help=PROMPTS_HELP)
-@click.option("--prompt", help="One prompt, streamed to the terminal; - reads it from standard input.")
+@click.option("--prompt", help="One prompt; - reads it from standard input.")
 @click.option(
     "--policy", "spec", default="default", show_default=True, metavar="SPEC", help="name or name:key=value,..."
 )
 @click.option("--baseline", is_flag=True, help="Also measure plain decoding and every fixed arm, in turn.")
+@click.option(
+    "--repeats",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="With --baseline: repetitions, each anew.",
+)
+@click.option("--quiet", is_flag=True, help="Do not print the answers.")
 @click.option("--costs", type=FilePath, help="costs.json of this machine, for policies that weigh time.")
 @click.option(
     "--trace", metavar="TRACE", help="Trace of the same prompts: check the run against its replay, round by round."
 )
 @click.option("--svg", type=FilePath, help="With --prompt: also write the coloured answer as SVG.")
 @model_options
+@loading_options
 @reset_option
 @prior_option
 @json_option
@@ -49,6 +61,8 @@ def command(
     prompt: str | None,
     spec: str,
     baseline: bool,
+    repeats: int,
+    quiet: bool,
     costs: Path | None,
     trace: str | None,
     svg: Path | None,
@@ -57,111 +71,109 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Decode live with a policy; --baseline puts plain decoding and every fixed arm beside it."""
+    """Decode live with a policy; --baseline puts plain decoding and every fixed arm beside it.
+
+    Answers are printed as they are decoded, every token in the colour of the drafter that guessed it.
+    """
     if (prompt_file is None) == (prompt is None):
         raise click.UsageError("give either --prompts FILE or --prompt TEXT")
-    from metasd.policies import make
+    if svg is not None and prompt is None:
+        raise click.UsageError("--svg draws one answer; give --prompt TEXT instead of --prompts")
+    from metasd.cli.before import checked
+    from metasd.cli.models import open_models, read_prompts
 
-    make(spec)  # an unknown policy is reported before a model is loaded
-    learned = load_prior(prior)
-    from metasd.cli.models import open_models
+    learned, clock = load_prior(prior), load_costs(costs)
+    prompts = read_prompts(prompt_file, prompt, options["turns"])
+    recorded, cut = checked(spec, options, prompts, trace=trace, costs=clock, prior=learned)
+    from metasd.cli import lossless
     from metasd.runtime import contenders as live
+    from metasd.runtime import repeats as repeated
 
-    recorded = None if trace is None else _recorded(trace, options)
-    cut = options["draft_length"] if recorded is not None else None
+    models = open_models(prompts, prompt_file=prompt_file, **options)
     if recorded is not None:
-        options["draft_length"] = recorded.depth  # drafters as recorded, their arms cut: proposals and signals agree
-    models = open_models(prompt_file=prompt_file, prompt=prompt, **options)
-    how = live.Decoding(
-        max_new_tokens=options["max_new_tokens"],
-        sampling=models.sampling,
-        seed=options["seed"],
-        costs=load_costs(costs),
-        stops=models.stops,
+        lossless.check_same(models, recorded, options["max_new_tokens"])
+    how = live.Decoding(options["max_new_tokens"], models.sampling, options["seed"], costs=clock, stops=models.stops)
+    times = repeats if baseline else 1
+    anew = partial(live.contenders, [spec], partial(models.build, cut), baseline=baseline, prior=learned)
+    first = anew()
+    chosen = first[-1]
+    with _shown(models, chosen, svg, len(models.texts) * len(first) * times, quiet or as_json) as advance:
+        runs = repeated.run(
+            models.target,
+            lambda n: anew() if n else first,
+            models.texts,
+            how,
+            repeats=times,
+            reset=reset,
+            advance=advance,
+        )
+    rows = repeated.merged([live.rows(each, models.texts) for each in runs])
+    parted = live.parted(models.target, first, models.texts, how)
+    lossless.warn(parted, len(models.texts), models.target.dtype)
+    fidelity = (
+        None
+        if recorded is None
+        else lossless.check_run(models, chosen, recorded, draft_length=cut, how=how, prior=learned)
     )
-    entrants = live.contenders([spec], partial(models.build, cut), baseline=baseline, prior=learned)
-    if prompt is not None and not as_json:
-        _stream(models, entrants, how, reset, svg)
-    else:
-        _decode(models, entrants, how, reset)
-    rows = live.rows(entrants, models.texts)
-    checked = None if recorded is None else _check(models, entrants[-1], recorded, cut, how, learned)
+    verdict = repeated.sentence(repeated.total(rows, chosen.spec)) if baseline else None
+    remarks = repeated.remarks(runs)
     if as_json:
-        config = models.config | {"policy": entrants[-1].policy.settings(), "baseline": baseline}
-        fidelity = None if checked is None else checked.to_json()
-        emit(document_of(models, entrants[-1], config, rows) | {"fidelity": fidelity})
+        config = models.config | {"policy": chosen.policy.settings(), "baseline": baseline, "repeats": times}
+        more = {"fidelity": None if fidelity is None else fidelity.to_json(), "partings": lossless.to_json(parted)}
+        emit(document_of(models, chosen, config, rows) | more | {"verdict": verdict, "remarks": remarks})
         return
+    _print(rows, len(models.texts), fidelity, remarks, verdict)
+
+
+def _print(
+    rows: Sequence[dict[str, Any]],
+    texts: int,
+    fidelity: Fidelity | None,
+    remarks: Sequence[str],
+    verdict: str | None,
+) -> None:
+    """Tables, what makes them doubtful, and the closing sentence."""
     from metasd.report.terminal import show
 
     show(rows, result_console())
-    if checked is not None:
-        click.echo(f"{checked.rounds} rounds run, {checked.differing} of them differ from the replay")
+    if fidelity is not None:
+        others = f"{fidelity.texts_differing} of {texts} texts from the recorded ones"
+        click.echo(f"{fidelity.rounds} rounds run, {fidelity.differing} of them differ from the replay; {others}")
+    for remark in remarks:
+        click.echo(f"warning: {remark}", err=True)
+    if verdict is not None:
+        click.echo(verdict)
 
 
 def document_of(
     models: Models, entrant: Contender, config: dict[str, Any], rows: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """The JSON document of a run, with the texts that the policy decoded."""
+    """The JSON document of a run, with every text that the policy decoded and its rounds."""
     from metasd.core.results import document
-    from metasd.runtime.stops import shown
+    from metasd.runtime.generated import generated
 
-    texts = [
-        {"id": name, "token_ids": tokens, "text": shown(models.target, tokens, models.stops.get(name, ()))}
-        for (name, _, _), tokens in zip(models.texts, entrant.session.texts, strict=True)
-    ]
-    extra = {"forward_share": entrant.session.forward_share}
-    return document("run", config, rows, texts=texts, **extra)
+    texts = [g.to_json() for g in generated(entrant, models.target, models.texts, models.stops)]
+    return document("run", config, rows, texts=texts, forward_share=entrant.session.forward_share)
 
 
-def _recorded(source: str, options: dict[str, Any]) -> Trace:
-    """The trace to check against. Raises UsageError where run and replay are not the same round by round."""
-    from metasd.core.errors import UsageError
-    from metasd.traces import open_trace
-
-    if options["temperature"] > 0:
-        raise UsageError(f"--trace with --temperature {options['temperature']}: sampled runs agree in law only; use 0")
-    trace = open_trace(source)
-    trace.check_draft_length(options["draft_length"])
-    return trace
-
-
-def _check(
-    models: Models, entrant: Contender, trace: Trace, cut: int | None, how: Decoding, prior: dict[str, Any] | None
-) -> Fidelity:
-    from metasd.core.errors import UsageError
-    from metasd.sim.replay.fidelity import check
-
-    replayed = trace.pool(cut)
-    if entrant.pool.names != replayed.names:
-        raise UsageError(f"the run's arms {entrant.pool.names} are not the trace's {replayed.names}; name its drafters")
-    return check(
-        entrant.rounds,
-        [name for name, _, _ in models.texts],
-        trace,
-        entrant.spec,
-        draft_length=cut,
-        reset=entrant.policy.reset,
-        prior=prior,
-        budget=how.max_new_tokens,
-    )
-
-
-def _decode(models: Models, entrants: list[Contender], how: Decoding, reset: str | None) -> None:
+@contextmanager
+def _shown(models: Models, chosen: Contender, svg: Path | None, steps: int, quiet: bool) -> Iterator[Any]:
+    """Inside it answers are painted as ``chosen`` decodes them, or, with ``quiet``, progress is told."""
     from metasd.core.progress import bar
-    from metasd.runtime import contenders as live
-
-    with bar(len(models.texts) * len(entrants), "decoding") as advance:
-        live.run(models.target, entrants, models.texts, how, reset=reset, advance=advance)
-
-
-def _stream(models: Models, entrants: list[Contender], how: Decoding, reset: str | None, svg: Path | None) -> None:
-    """Decode the one prompt with the policy, printing every token in the colour of the drafter it came from."""
     from metasd.report.colours import Painter
-    from metasd.runtime import contenders as live
 
-    *baselines, chosen = entrants
-    painter = Painter(chosen.pool, models.target.decode, svg)
+    if quiet:
+        with bar(steps, "decoding") as advance:
+            yield advance
+        return
+    if steps > len(models.texts):
+        progress_console().print(f"decoding {steps} texts, those of {chosen.spec} as they come", style="dim")
+    headings = [] if len(models.texts) == 1 else [f"{name} ({domain})" for name, domain, _ in models.texts]
+    stops = [models.stops.get(name, ()) for name, _, _ in models.texts]
+    prompt = models.prompts[0].text
+    painter = Painter(chosen.pool, models.target.decode, svg, headings=headings, stops=stops, prompt=prompt)
+    chosen.on_tokens = painter.tokens
     with painter:
-        live.run(models.target, [chosen], models.texts, how, reset=reset, on_tokens=painter.tokens)
-    if baselines:
-        _decode(models, baselines, how, reset)
+        yield lambda: None
+        speed = chosen.ledger.totals().tokens_per_second
+        painter.remark = f"{models.target.name}, policy {chosen.spec}" + (f", {speed:.1f} tokens/s" if speed else "")

@@ -8,6 +8,7 @@ import click
 
 from metasd.cli.common import FilePath, emit, json_option, result_console
 from metasd.core import shown
+from metasd.core.limits import LONGEST_TEXT
 
 
 @click.group("trace")
@@ -28,14 +29,9 @@ def show(source: str, as_json: bool) -> None:
     if as_json:
         emit(document("trace show", {"trace": source}, [], trace=facts))
         return
-    from rich.table import Table
+    from metasd.report.facts import show_trace
 
-    from metasd.report.cells import words
-
-    table = Table(box=None, show_header=False, pad_edge=False)
-    for key, value in facts.items():
-        table.add_row(key, words(value, limit=None))
-    result_console().print(table)
+    show_trace(facts, result_console())
 
 
 @group.command("validate")
@@ -51,7 +47,7 @@ def validate(source: str) -> None:
 
 @group.command("split")
 @click.argument("source")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--out", "outs", type=FilePath, nargs=2, required=True, metavar="A B", help="The two new folders.")
 def split(source: str, seed: int, outs: tuple[Path, Path]) -> None:
     """Split a trace into two halves by prompt."""
@@ -86,12 +82,15 @@ def import_(form: str, path: Path, out: Path, as_json: bool) -> None:
 @click.argument("kind")
 @click.option("--out", type=FilePath, required=True, help="Folder of the new trace.")
 @click.option("--prompts", type=click.IntRange(min=1), default=100, show_default=True)
-@click.option("--length", type=click.IntRange(min=1), default=256, show_default=True, help="Tokens of a text.")
+@click.option(
+    "--length", type=click.IntRange(1, LONGEST_TEXT), default=256, show_default=True, help="Tokens of a text."
+)
 @click.option("--arms", type=click.IntRange(1, 64), default=5, show_default=True, help="Drafters.")
 @click.option("--draft-length", type=click.IntRange(1, 64), default=5, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
-def synth(kind: str, out: Path, prompts: int, length: int, arms: int, draft_length: int, seed: int) -> None:
-    """Make a synthetic trace: iid, two-language, drift, alternation or ties."""
+@click.option("--free", type=click.IntRange(min=0), default=0, show_default=True, help="Drafters that are no models.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+def synth(kind: str, out: Path, **settings: int) -> None:
+    """Make a synthetic trace: iid, two-language, drift, alternation, flip or ties."""
     from metasd.traces import synth as make
 
-    make(kind, out, prompts=prompts, length=length, arms=arms, draft_length=draft_length, seed=seed)
+    make(kind, out, **settings)

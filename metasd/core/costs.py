@@ -99,6 +99,8 @@ class CostModel:
     def load(cls, path: Path) -> CostModel:
         try:
             return cls.from_json(jsontext.loads(path.read_bytes()))
+        except TraceError as error:
+            raise TraceError(f"{path}: {error}") from error
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             why = shown.reason(error)
             raise TraceError(f"{path}: not a costs file ({why}); record the trace again or remove it") from error

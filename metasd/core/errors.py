@@ -17,6 +17,14 @@ class FileError(MetaSDError):
     """A file that cannot be written; the message names it, the cause and the mend."""
 
 
+class TooLongError(UsageError):
+    """A text that a model cannot read: prompt and budget together are longer than its context, or cross a switch."""
+
+
+class SessionClosedError(UsageError):
+    """A session that was interrupted where it could not be put back; its texts hold what was committed before."""
+
+
 class TraceError(MetaSDError):
     """A trace that is damaged, foreign or of an unknown schema; the message names the shard or file."""
 

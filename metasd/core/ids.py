@@ -8,17 +8,11 @@ from metasd.core.errors import UsageError
 from metasd.core.prompts import Prompt
 
 
-def turn_id(prompt: Prompt, turn: int) -> str:
-    """Id of the text that is turn ``turn``, counted from 0, of ``prompt``."""
-    return prompt.id if turn == 0 else f"{prompt.id}#{turn + 1}"
-
-
 def check_ids(prompts: Sequence[Prompt]) -> None:
     """Raises UsageError when two texts would have one id, naming both prompts."""
     of: dict[str, Prompt] = {}
     for prompt in prompts:
-        for turn in range(len(prompt.turns)):
-            name = turn_id(prompt, turn)
+        for name in prompt.text_ids:
             other = of.setdefault(name, prompt)
             if other is not prompt:
                 later = other if len(other.turns) > 1 else prompt

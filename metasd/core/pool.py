@@ -15,6 +15,8 @@ import numpy as np
 from metasd.core.errors import UsageError
 
 PLAIN = "plain"
+DRAFT_LENGTH = 3
+"""Tokens drafted in a round unless told otherwise (docs/decisions.md, 13)."""
 
 
 @dataclass(frozen=True, slots=True)

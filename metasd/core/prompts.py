@@ -10,7 +10,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,6 +41,7 @@ class Prompt:
 
     before: (role, text) of what was said before the first turn: a system text, an earlier conversation.
     stop: texts that end an answer where they are complete.
+    where: the file and line it was read from.
     """
 
     id: str
@@ -48,11 +49,17 @@ class Prompt:
     turns: tuple[str, ...]
     before: tuple[tuple[str, str], ...] = ()
     stop: tuple[str, ...] = ()
+    where: str = field(default="", compare=False)
 
     @property
     def text(self) -> str:
         """The first turn."""
         return self.turns[0]
+
+    @property
+    def text_ids(self) -> list[str]:
+        """Ids of the texts that the turns become: the prompt's own, then ``id#2``, ``id#3``, ..."""
+        return [self.id, *(f"{self.id}#{i}" for i in range(2, len(self.turns) + 1))]
 
     def messages(self, answers: Sequence[str] = ()) -> list[Message]:
         """The conversation up to the turn behind ``answers``, those given to the turns before it."""
@@ -127,7 +134,7 @@ def _parse(row: Any, number: int, where: str, turns: str) -> Prompt:
     kind = DEFAULT_DOMAIN if domain is None else _name(domain, "domain", where)
     if kind == TOTAL:
         raise UsageError(f"{where}: domain {TOTAL!r} is the name of the total; call it something else")
-    return Prompt(name, kind, said if turns == "all" else said[:1], before, _stop(row, where))
+    return Prompt(name, kind, said if turns == "all" else said[:1], before, _stop(row, where), where)
 
 
 def _said(row: Mapping[str, Any], where: str) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:

@@ -18,6 +18,9 @@ from metasd.core.records import Ints
 SCHEMA = 1
 ALL = "all"  # the domain of a total
 BEST_FIXED = "best fixed arm"  # of a whole trace, in hindsight: what differences are taken to by default
+STARTS = ("first_token_seconds", "prefill_tokens_per_second", "begin_seconds")
+"""Mean seconds from a prompt to its first tokens, prompt tokens a second of the target's reading, and mean seconds that
+the drafters took to take in a prompt."""
 _PACKAGES = ("metasd", "numpy", "gymnasium", "torch", "transformers")
 
 
@@ -49,13 +52,18 @@ def row(
     speedup: float | None = None,
     regret_rounds: float | None = None,
     oracle_rounds: float | None = None,
+    same_text: int | None = None,
+    starts: Mapping[str, float | None] | None = None,
 ) -> dict[str, Any]:
     """One result row.
 
     regret_rounds: rounds minus those of the best fixed arm of each prompt in hindsight, summed over prompts.
     oracle_rounds: rounds of the clairvoyant optimum on the same prompts, so oracle_rounds / rounds is the
         fraction of it that was reached.
-    speedup: tokens_per_second over that of plain decoding of the same texts, in the same run or on the same clock.
+    same_text: how many of the ``prompts`` texts are plain decoding's, token for token.
+    speedup: tokens_per_second over that of plain decoding of the same texts, in the same run or on the same clock, the
+        median over ``repeats``; speedup_low and speedup_high are the least and the most of them.
+    starts: the values of STARTS of a live run, which no round and no other second covers.
     """
     names = ("prompts", "rounds", "drafted", "accepted", "emitted", "seconds", "tokens_per_second", "tokens_per_round")
     values = {name: getattr(totals, name) for name in names}
@@ -63,7 +71,9 @@ def row(
     values |= {"acceptance": totals.acceptance, "speedup": speedup}
     values |= {"switches": totals.switches, "catch_up": totals.catch_up, "arms": totals.arms}
     head = {"policy": policy, "reset": reset, "domain": domain}
-    return head | values | {"regret_rounds": regret_rounds, "oracle_rounds": oracle_rounds}
+    values |= {"regret_rounds": regret_rounds, "oracle_rounds": oracle_rounds, "same_text": same_text}
+    spread = {"repeats": 1, "speedup_low": speedup, "speedup_high": speedup}
+    return head | values | dict.fromkeys(STARTS) | dict(starts or {}) | spread
 
 
 def by_domain(
@@ -77,7 +87,7 @@ def by_domain(
     domains: [E] domain of each of the ledger's texts. ``make_row(totals, rows, domain)`` builds a row from the
     totals of the texts ``rows``; sums are divided by ``seeds`` repetitions.
     """
-    labels = np.asarray(domains)
+    labels = np.asarray(domains, object)  # as text numpy drops NULs at the end
     everything = np.arange(len(labels))
     groups = [(name, np.flatnonzero(labels == name)) for name in dict.fromkeys(domains)]
     return [make_row(ledger.totals(rows, seeds), rows, name) for name, rows in [*groups, (ALL, everything)]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import types
 import typing
 from collections.abc import Callable
@@ -35,6 +36,8 @@ def convert(value: str, annotation: Any, where: str) -> Any:
     try:
         if annotation is bool:
             return {"true": True, "false": False, "1": True, "0": False}[value.lower()]
+        if annotation is float and not math.isfinite(float(value)):
+            raise ValueError
         return annotation(value) if annotation in (int, float) else value
     except (ValueError, KeyError):
         kind = getattr(annotation, "__name__", str(annotation))

@@ -5,9 +5,11 @@ Knows the answers, the table file and the folder it writes; knows nothing of poo
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,12 @@ from metasd.core.errors import UsageError
 from metasd.core.prompts import TOTAL, Prompt, prompts_hash
 from metasd.distill.answers import Answer, Said, greedy_answers
 from metasd.drafters.ngrams import ORDER, NgramTable
-from metasd.runtime.load import Target, check_fits
+from metasd.runtime.conversation import encode_all
+from metasd.runtime.load import Target
 
 MANIFEST = "manifest.json"
+_NAME = 40  # characters of a domain in a file's name: 255 bytes are the limit
+_RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}  # Windows
 
 
 def distill(
@@ -33,6 +38,7 @@ def distill(
     max_new_tokens: int = 192,
     batch: int = 32,
     raw: bool = False,
+    left_out: list[str] | None = None,
 ) -> list[dict[str, Any]]:
     """Answer ``prompts`` with ``target`` and write OUT/<domain>.safetensors, OUT/all.safetensors, OUT/manifest.json.
 
@@ -41,6 +47,7 @@ def distill(
         max_new_tokens: longest answer.
         batch: answers decoded at once.
         raw: leave the chat template out.
+        left_out: gets the ids of prompts that do not fit; None: such a prompt is an error.
 
     Progress with the time left goes to stderr. Each table is written as soon as its domain is done, so an
     interrupted run keeps what it has. Returns one row a table, as the manifest has them: domain, file, bytes,
@@ -50,17 +57,20 @@ def distill(
     for key, value in (("tokens_per_domain", tokens_per_domain), ("max_new_tokens", max_new_tokens), ("batch", batch)):
         if value < 1:
             raise UsageError(f"{key} {value} is too small; need at least 1")
+    _by_domain(prompts)
+    first = [replace(p, turns=p.turns[:1]) for p in prompts]
+    texts = encode_all(target, first, raw=raw, max_new_tokens=max_new_tokens, left_out=left_out)
+    encoded = {name: tokens for name, _, tokens in texts}
+    prompts = [p for p in prompts if p.id in encoded]
     domains = _by_domain(prompts)
-    encoded = {p.id: target.encode(p.messages(), raw) for p in prompts}
-    for prompt in prompts:
-        check_fits(target, prompt.id, len(encoded[prompt.id]), max_new_tokens)
     settings = {"tokens_per_domain": tokens_per_domain, "max_new_tokens": max_new_tokens, "batch": batch, "raw": raw}
     folder, manifest = _open(Path(out), target, prompts, domains, settings)
     started = time.perf_counter()
     everything: list[Answer] = []
-    with progress.bar(tokens_per_domain * len(domains), "distill (tokens)") as advance:
+    shares = {domain: min(tokens_per_domain, len(members) * max_new_tokens) for domain, members in domains.items()}
+    with progress.bar(sum(shares.values()), "distill (tokens)") as advance:
         for domain, members in domains.items():
-            meter = _Meter(advance, tokens_per_domain)
+            meter = _Meter(advance, shares[domain])
             asked = [(encoded[p.id], p.stop) for p in members]
             answers = _enough(target, asked, tokens_per_domain, max_new_tokens, batch, meter)
             meter.finish()
@@ -91,9 +101,13 @@ class _Meter:
 # -- answers ------------------------------------------------------------------------------------------------------
 
 
+Asked = tuple[list[int], tuple[str, ...]]
+"""A prompt's tokens and its stop strings."""
+
+
 def _enough(
     target: Target,
-    asked: list[tuple[list[int], tuple[str, ...]]],
+    asked: list[Asked],
     wanted: int,
     max_new_tokens: int,
     batch: int,
@@ -105,9 +119,18 @@ def _enough(
     for wave in range(waves):
         if sum(len(a.tokens) for a in answers) >= wanted:
             break
-        prompts, ends = zip(*asked[wave::waves], strict=True)
-        answers += list(greedy_answers(target, list(prompts), max_new_tokens, said, ends))
+        for together in _one_side(target, asked[wave::waves]):
+            prompts, ends = zip(*together, strict=True)
+            answers += list(greedy_answers(target, list(prompts), max_new_tokens, said, ends))
     return answers
+
+
+def _one_side(target: Target, asked: list[Asked]) -> list[list[Asked]]:
+    """Prompts that may be read together: on one side of the target's rotary switch, which goes by the longest."""
+    if target.switch is None:
+        return [asked]
+    sides = [a for a in asked if len(a[0]) <= target.switch], [a for a in asked if len(a[0]) > target.switch]
+    return [side for side in sides if side]
 
 
 # -- the folder ---------------------------------------------------------------------------------------------------
@@ -127,7 +150,13 @@ def _by_domain(prompts: Sequence[Prompt]) -> dict[str, list[Prompt]]:
 
 
 def _file(domain: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", domain).strip(".-").lower() + ".safetensors"
+    """A file name that every system takes, case folded; a domain that gives none, or a long one, goes by its hash."""
+    name = re.sub(r"[^\w.-]+", "-", domain).strip(".-").lower()
+    if not name or len(name) > _NAME or name.partition(".")[0] in _RESERVED:
+        name = f"{name[:_NAME]}-{hashlib.sha256(domain.encode('utf-8', 'backslashreplace')).hexdigest()[:12]}".strip(
+            "-"
+        )
+    return name + ".safetensors"
 
 
 def _open(

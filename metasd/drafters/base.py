@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -39,24 +40,73 @@ class Look:
     signals: NDArray[np.float32] = field(default_factory=lambda: np.full(F, np.nan, np.float32))
 
 
+@dataclass(frozen=True, slots=True)
+class Causal:
+    """The causal model a drafter drafts from, one token at a time, at temperature 0 always its likeliest.
+
+    With it, a recorder reads many prefixes in one pass instead of asking for a draft at each.
+    """
+
+    model: Any
+    fit: Any  # brings tokens into the model's vocabulary and its logits into the target's
+    limit: int | None  # tokens of text that it reads; None: no limit
+    switch: int | None  # tokens of text inside which it must stay, or behind which it must start
+
+
 class Drafter(Protocol):
     """One drafter on one text at a time.
 
     ``begin`` starts a text; ``extend`` commits tokens of it, whoever produced them; ``look`` and ``draft`` speak of
     the text committed so far and never change what a later ``draft`` would say.
+
+    A class that names this one as its base writes ``info``, ``begin``, ``extend``, ``look`` and ``draft``; the rest
+    is then that of a drafter without a model. Where ``info.free`` is false, tokens are committed a round at a time and
+    proposals are asked for when they are played, not at every position.
     """
 
     info: DrafterInfo
 
-    def begin(self, prompt: Sequence[int]) -> None: ...
+    @property
+    def lag(self) -> int:
+        """Tokens it would have to catch up before it could draft now."""
+        return 0
 
-    def extend(self, tokens: Sequence[int]) -> None: ...
+    @property
+    def seconds(self) -> float:
+        """Wall time of all its models' passes so far."""
+        return 0.0
 
-    def look(self) -> Look: ...
+    @property
+    def causal(self) -> Causal | None:
+        """What it drafts from, for a recorder; a drafter without it is recorded only if free and deterministic."""
+        return None
 
+    def check_fits(self, prompt_id: str, prompt: int, budget: int) -> None:
+        """Raises TooLongError for a text of ``prompt`` tokens and a ``budget`` that it cannot read."""
+        return  # mypy takes an empty body for an abstract method
+
+    @abstractmethod
+    def begin(self, prompt: Sequence[int], key: np.uint64 | None = None) -> None:
+        """Start a text. ``key``: noise of its drafts; two texts with the same prompt need different ones."""
+
+    @abstractmethod
+    def extend(self, tokens: Sequence[int]) -> None:
+        """Commit ``tokens``."""
+
+    @abstractmethod
+    def look(self) -> Look:
+        """What it says before drafting."""
+
+    @abstractmethod
     def draft(self, length: int) -> Draft:
         """At most ``length`` >= 1 tokens that may follow; fewer, or none, when the drafter has no more to say."""
-        ...
+
+    def judged(self, count: int) -> Any:
+        """Logits [count, V] it had for each of the last ``count`` committed tokens; catches up to do it.
+
+        None: it cannot tell. Full information of scope "all" then leaves it out.
+        """
+        return None
 
 
 class TextDrafter(Drafter, Protocol):
@@ -67,6 +117,6 @@ class TextDrafter(Drafter, Protocol):
     often anyone looked.
     """
 
+    @abstractmethod
     def agreement(self) -> Floats:
         """[m] per token of the last ``extend``: 1 if it was the first proposal there, 0 if not, NaN without one."""
-        ...

@@ -102,6 +102,10 @@ class NgramTable:
     def get(self, run: Run) -> Entry | None:
         return self._entries.get(run)
 
+    def largest(self) -> int:
+        """The largest token id in it, -1 when it is empty."""
+        return max((max(*run, token) for run, (token, _) in self._entries.items()), default=-1)
+
     @classmethod
     def build(
         cls,

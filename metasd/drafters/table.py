@@ -8,12 +8,16 @@ does; else the next shorter run is tried. A draft ends where no run is known.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from metasd.core.errors import UsageError
 from metasd.core.pool import DrafterInfo
+from metasd.core.prompts import TOTAL
 from metasd.drafters.base import Draft
 from metasd.drafters.index import RECENT, ContextIndex, other_than
 from metasd.drafters.ngrams import ORDER, NgramCounts, NgramTable, Table
@@ -70,19 +74,26 @@ class TableDrafter(TextDrafterBase):
         self._set_up(draft_length, ContextIndex(1, self.table.order))
         self.info = DrafterInfo(name or default_name(path), "table", free=True, deterministic=True, settings=settings)
 
-    def require(self, tokenizer: str, vocabulary: int) -> None:
-        """Raises UsageError when the table was made with another tokenizer (a hash) than the target's."""
-        about = self.table.info if isinstance(self.table, NgramTable) else None
-        if about is not None and (about.tokenizer, about.vocabulary) != (tokenizer, vocabulary):
-            raise UsageError(
-                f"drafter {self.info.name!r}: its table was made with the tokenizer of {about.target or 'a file'}"
-                f" ({about.vocabulary} tokens), not with this target's ({vocabulary}); make one with metasd distill"
-            )
+    def require(self, tokenizers: Collection[str], vocabulary: int) -> None:
+        """Raises UsageError unless the table was made with the target's tokenizer and its tokens exist there.
 
-    def begin(self, prompt: Sequence[int]) -> None:
+        Args:
+            tokenizers: hashes of the target's tokenizer and of those it only adds tokens to.
+            vocabulary: columns of the target's logits; models of one family pad them differently.
+        """
+        if not isinstance(self.table, NgramTable):
+            return
+        about, largest = self.table.info, self.table.largest()
+        problem = f"drafter {self.info.name!r}: its table was made with the tokenizer of {about.target or 'a file'}"
+        if about.tokenizer not in tokenizers:
+            raise UsageError(f"{problem}, which is not this target's; make one with metasd distill")
+        if largest >= vocabulary:
+            raise UsageError(f"{problem} and has token {largest}, which this target, of {vocabulary}, lacks")
+
+    def begin(self, prompt: Sequence[int], key: np.uint64 | None = None) -> None:
         if self._grown is not None:
             self._learn(self._grown)
-        super().begin(prompt)
+        super().begin(prompt, key)
 
     def _learn(self, counts: NgramCounts) -> None:
         """Count the answer just finished, up to the limit."""
@@ -171,6 +182,19 @@ def resolve(path: str) -> Path:
     raise UsageError(
         f"table {path!r} is neither a file nor a shipped table; shipped are {', '.join(shipped()) or 'none'}"
     )
+
+
+def tables_of(folder: str) -> list[str]:
+    """The tables of a folder that ``metasd distill`` wrote, one a domain. Raises UsageError for another folder."""
+    try:
+        rows = json.loads((Path(folder) / "manifest.json").read_text(encoding="utf-8"))["tables"]
+        files = {str(row["domain"]): str(Path(folder) / row["file"]) for row in rows}
+    except (OSError, ValueError, KeyError, TypeError):
+        files = {}
+    if not files:
+        raise UsageError(f"{folder} is no folder of tables that metasd distill wrote; a model is model:path={folder}")
+    whole = files.pop(TOTAL, None)
+    return list(files.values()) or [str(whole)]
 
 
 def default_name(path: str | None) -> str:

@@ -5,17 +5,16 @@ Knows a ``ContextIndex`` and the names of the signals; where proposals come from
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from metasd.core.errors import UsageError
-from metasd.core.pool import DrafterInfo
 from metasd.core.records import Floats
 from metasd.core.signals import INDEX, F, rounded
-from metasd.drafters.base import Draft, Look
+from metasd.drafters.base import Draft, Look, TextDrafter
 from metasd.drafters.index import ContextIndex
 
 FAST, SLOW = 0.2, 0.05
@@ -77,14 +76,13 @@ class Evidence:
     from_table: bool
 
 
-class TextDrafterBase(ABC):
-    """A drafter that copies tokens it has seen. Implements ``metasd.drafters.base.TextDrafter``.
+class TextDrafterBase(TextDrafter):
+    """A drafter that copies tokens it has seen.
 
     Subclasses write ``find`` (the first proposed token), ``evidence`` and ``propose``; all three read
     ``self.index`` and change nothing. Scoring starts with the answer: prompt tokens are indexed, not scored.
     """
 
-    info: DrafterInfo
     draft_length: int
     index: ContextIndex
     _scored: list[float]
@@ -100,7 +98,7 @@ class TextDrafterBase(ABC):
 
     # -- the protocol -------------------------------------------------------------------------------------------
 
-    def begin(self, prompt: Sequence[int]) -> None:
+    def begin(self, prompt: Sequence[int], key: np.uint64 | None = None) -> None:
         self._start_text(prompt)
 
     def extend(self, tokens: Sequence[int]) -> None:

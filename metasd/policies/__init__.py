@@ -21,7 +21,6 @@ from metasd.policies.ucb import KLUCB, MOSS, UCB1, UCBV, MetaSDUCB, UCBSpec, UCB
 POLICIES: dict[str, type[Policy]] = {
     # the policy that wins; docs/default-policy.md
     "default": Frontier,
-    "frontier": Frontier,
     # rules
     "fixed": Fixed,
     "random": Random,
@@ -61,12 +60,16 @@ POLICIES: dict[str, type[Policy]] = {
     "sb3": SB3,
 }
 
-__all__ = ["POLICIES", "IndexPolicy", "Policy", "make"]
+ALIASES = {"frontier": "default"}
+"""Other names that ``make`` and ``metasd fit`` take."""
+
+__all__ = ["ALIASES", "POLICIES", "IndexPolicy", "Policy", "make"]
 
 
 def make(spec: str) -> Policy:
     """The policy that ``name:key=value,...`` describes. Raises UsageError for an unknown name, key or value."""
     name, settings = specs.parse(spec)
+    name = ALIASES.get(name, name)
     if name not in POLICIES:
         raise UsageError(f"unknown policy {name!r}; choose one of {', '.join(POLICIES)}")
     policy: Policy = specs.build(POLICIES[name], name, settings, "policy")

@@ -16,7 +16,8 @@ class SequentialHalving(Policy):
 
     Karnin, Koren, Somekh 2013: ceil(log2 K) phases; in each, every survivor is played
     floor(budget / (survivors * phases)) rounds, at least 1. The budget is ``share`` of the tokens a text may have when
-    it begins (a round yields at least one). A phase ends after its number of rounds, whatever was available in it;
+    it begins (a round yields at least one). An arm's worth is its mean over all its rounds so far; the paper's analysis
+    counts those of the phase alone. A phase ends after its number of rounds, whatever was available in it;
     an arm that was never available counts as reward 0.
     """
 

@@ -14,10 +14,28 @@ import torch
 from metasd.core.pool import Pool
 from metasd.core.results import versions
 from metasd.record.recorder import draft_lengths
+from metasd.runtime import moment
 from metasd.runtime.conversation import EncodedPrompt
 from metasd.runtime.load import Target
 from metasd.runtime.sampling import OVERLAP_TEMPERATURE, Sampling
 from metasd.runtime.stops import Stops
+
+
+def identity_of(target: Target) -> dict[str, Any]:
+    """What a text depends on besides its prompt, its budget and how tokens are drawn; part of a manifest's config."""
+    return {
+        "target": {
+            "name": target.name,
+            "revision": target.revision,
+            "tokenizer": target.tokenizer_hash,
+            "vocabulary": target.vocab_size,
+            "dtype": target.dtype,
+            "device": target.device.type,
+            **target.arithmetic,
+        },
+        "generation": dict(target.settings.applied),
+        "ignore_generation_config": target.settings.ignored,
+    }
 
 
 def manifest_of(
@@ -33,15 +51,8 @@ def manifest_of(
 ) -> dict[str, Any]:
     """The manifest of a recording. A resumed one must have the same ``config``; the rest is for the reader."""
     return {
-        "config": {
-            "target": {
-                "name": target.name,
-                "revision": target.revision,
-                "tokenizer": target.tokenizer_hash,
-                "vocabulary": target.vocab_size,
-                "dtype": target.dtype,
-                "device": target.device.type,
-            },
+        "config": identity_of(target)
+        | {
             "acceptance": "greedy" if sampling.greedy else "ratio",
             "temperature": sampling.temperature,
             "top_k": None if sampling.greedy else sampling.top_k,
@@ -50,8 +61,6 @@ def manifest_of(
             "chains": "own" if sampling.greedy else "rejected",
             "max_new_tokens": max_new_tokens,
             "seed": seed,
-            "generation": dict(target.settings.applied),
-            "ignore_generation_config": target.settings.ignored,
             "chat_template": not raw and bool(target.tokenizer.chat_template),
             "prompts": _hash(texts, stops or {}),
         },
@@ -61,6 +70,7 @@ def manifest_of(
         "exact": True,
         "versions": versions(),
         "machine": machine(target.device),
+        "moment": moment.now().isoformat(),
     }
 
 

@@ -10,19 +10,21 @@ Knows causal models of transformers; knows nothing of drafters, acceptance or tr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from metasd.runtime.engine.cache import CachedModel, croppable_cache
-from metasd.runtime.engine.forward import Forward
-
-Fit = Callable[[Tensor], Tensor]
+from metasd.runtime.engine.cache import CachedModel
+from metasd.runtime.engine.forward import Forward, Mask
+from metasd.runtime.engine.support import Window, apart, croppable_cache, packable, stated_limit, windows
+from metasd.runtime.engine.vocabulary import Fit
 
 ROOT = -1
 """Parent of a node that hangs on the text itself."""
+LONGEST_TRIAL = 512
+"""Tokens up to which trying a model out goes beyond its narrowest window."""
 
 
 class Reader(Protocol):
@@ -81,15 +83,24 @@ class _Nodes:
 class PackedReader:
     """Few wide passes. The model must honour a 4D attention mask and explicit positions: see ``can_pack``.
 
+    A given mask replaces the model's own, so it applies the windows of the model's layers as well, by positions in
+    the text: where a node lies in the cache says nothing of how far it is from another.
+
     Args:
         model: a causal LM of transformers, or anything called like one.
-        fit: applied to all logits, to bring them to the target's vocabulary.
+        fit: between the model's vocabulary and the target's.
+
+    Raises ValueError when the model's config does not tell what its layers see.
     """
 
     def __init__(self, model: Any, fit: Fit | None = None) -> None:
         self.model, self._fit = model, fit
         self._forward = Forward(model)
         self._cache = croppable_cache(model)
+        seen = windows(model)
+        if seen is None:
+            raise ValueError(f"the config of {type(model).__name__} does not tell what its layers see")
+        self._windows = seen
         self._length = 0
         self._nodes = _Nodes()
 
@@ -115,8 +126,8 @@ class PackedReader:
             self._cache.crop(-len(self._nodes))  # a negative count means "remove" in every release
             self._nodes = _Nodes()
 
-    def _mask(self, old: int) -> Tensor:
-        """[1, 1, new, text + nodes] additive: 0 where a new node may look, the dtype's lowest number elsewhere."""
+    def _mask(self, old: int) -> Mask:
+        """What new nodes may look at: one mask for all layers, or one by kind of layer where kinds differ."""
         nodes, device = self._nodes, self.model.device
         columns = torch.arange(self._length, device=device)
         seen = torch.tensor(nodes.seen[old:], device=device)
@@ -124,12 +135,24 @@ class PackedReader:
         for row, node in enumerate(range(old, len(nodes))):
             ancestors[row, nodes.path(node)] = True
         visible = torch.cat([columns[None, :] < seen[:, None], ancestors.to(device)], dim=1)
+        at = torch.tensor([n + deep for n, deep in zip(nodes.seen, nodes.depth, strict=True)], device=device)
+        behind = torch.cat([columns, at])
+
+        def inside(window: Window | None) -> Tensor:
+            return self._additive(visible if window is None else visible & window.shows(at[old:], behind))
+
+        made = {kind: inside(window) for kind, window in self._windows.items()}
+        return made if len(made) > 1 else next(iter(made.values()), inside(None))
+
+    def _additive(self, visible: Tensor) -> Tensor:
+        """[1, 1, new, text + nodes]: 0 where a new node may look, the dtype's lowest number elsewhere."""
         dtype = self.model.dtype
-        mask = torch.full(visible.shape, torch.finfo(dtype).min, dtype=dtype, device=device)
+        mask = torch.full(visible.shape, torch.finfo(dtype).min, dtype=dtype, device=visible.device)
         return mask.masked_fill_(visible, 0.0)[None, None]
 
-    def _pass(self, tokens: list[int], positions: list[int], mask: Tensor | None, keep: int) -> Tensor:
-        ids, at = torch.tensor([[tokens], [positions]], device=self.model.device)
+    def _pass(self, tokens: list[int], positions: list[int], mask: Mask | None, keep: int) -> Tensor:
+        known = tokens if self._fit is None else self._fit.tokens(tokens).tolist()
+        ids, at = torch.tensor([[known], [positions]], device=self.model.device)
         logits = self._forward(ids, self._cache, keep, mask=mask, positions=at)[0]
         return self._fit(logits) if self._fit else logits
 
@@ -160,7 +183,7 @@ class StepReader:
 
     def _after(self, tokens: list[int]) -> Tensor:
         """[V] logits after ``tokens``."""
-        logits = self._cached.forward(tokens, 1)
+        logits = self._cached.forward(tokens if self._fit is None else self._fit.tokens(tokens), 1)
         return (self._fit(logits) if self._fit else logits)[0]
 
 
@@ -170,27 +193,32 @@ def reader_for(model: Any, fit: Fit | None = None) -> PackedReader | StepReader:
 
 
 def can_pack(model: Any) -> bool:
-    """Whether the model attends as a 4D mask and explicit positions tell it: tried out, not read off its name.
+    """Whether the model attends as a 4D mask and explicit positions tell it.
 
-    The trial compares two branches of three tokens with what the model says of each alone. For SmolLM2 the root mean
-    square of the difference is 2 % of the logits' deviation in bfloat16 and 0.0002 % in float32, but 21 % when
-    positions are ignored and 59 % when the mask is.
+    Its config says whether this may be tried (``support.packable``), and a trial whether it does as told: two branches
+    of three tokens against what the model says of each alone, behind a text longer than the narrowest window where
+    that takes no more than ``LONGEST_TRIAL`` tokens.
 
-    Raises UsageError when the model's cache cannot be cropped.
+    Raises UsageError when the model's cache cannot be rolled back.
     """
+    if not packable(model):
+        return False
     vocabulary = int(model.config.get_text_config().vocab_size)
-    text = [(7 * i + 3) % vocabulary for i in range(6)]
+    sizes = [w.size for w in (windows(model) or {}).values() if w is not None and w.size <= LONGEST_TRIAL]
+    length = min(min(sizes, default=0) + 6, (stated_limit(model.config) or LONGEST_TRIAL) - 3)
+    text = [(7 * i + 3) % vocabulary for i in range(length)]
     tokens = [(5 * i + 1) % vocabulary for i in range(6)]
-    seen, parents = [6, 6, 6, 3, 3, 3], [ROOT, 0, 1, ROOT, 3, 4]
+    early = max(length - 3, 1)
+    seen, parents = [length] * 3 + [early] * 3, [ROOT, 0, 1, ROOT, 3, 4]
     alone = _trial(StepReader(model), text, tokens, seen, parents)
     try:
         packed = _trial(PackedReader(model), text, tokens, seen, parents)
-    except (TypeError, ValueError, RuntimeError, NotImplementedError):
+    except (TypeError, ValueError, RuntimeError, NotImplementedError, AttributeError, KeyError):
         return False  # it takes no such mask, or no positions
-    return bool((packed - alone).square().mean().sqrt() <= 0.06 * alone.std())
+    return not apart(packed, alone, model.dtype)
 
 
 def _trial(reader: Reader, text: list[int], tokens: list[int], seen: list[int], parents: list[int]) -> Tensor:
     for _ in reader.read(text, len(text), 1):
         pass
-    return reader.grow(tokens, seen, parents).double()
+    return reader.grow(tokens, seen, parents)

@@ -15,7 +15,7 @@ from metasd.core import noise
 from metasd.core.errors import UsageError
 from metasd.core.pool import Pool
 from metasd.core.signals import F
-from metasd.drafters.base import Drafter, TextDrafter
+from metasd.drafters.base import Causal, Drafter, TextDrafter
 from metasd.record.chains import Chains
 from metasd.record.columns import Column, invert, walk
 from metasd.record.processed import ProcessedReader
@@ -24,7 +24,6 @@ from metasd.record.trie import RecordedText
 from metasd.runtime.conversation import EncodedPrompt
 from metasd.runtime.engine.cache import CachedModel
 from metasd.runtime.load import Target, check_fits
-from metasd.runtime.models import ModelDrafter
 from metasd.runtime.processors import RowProcessors
 from metasd.runtime.sampling import Sampling
 from metasd.runtime.stops import Stops, ends_in
@@ -58,13 +57,16 @@ class Recorder:
         self._stops: Stops = stops or {}
         self.target, self.drafters, self.sampling, self.budget, self.seed = target, drafters, sampling, budget, seed
         self.lengths = draft_lengths(pool)
-        self.models = {d: m for d, m in enumerate(drafters) if isinstance(m, ModelDrafter)}
+        self.models: dict[int, Causal] = {d: x.causal for d, x in enumerate(drafters) if x.causal is not None}
         self.writers: dict[int, TextDrafter] = {
             d: cast(TextDrafter, drafter) for d, drafter in enumerate(drafters) if d not in self.models
         }
         for drafter in self.writers.values():
             if not (drafter.info.free and drafter.info.deterministic):
-                raise UsageError(f"drafter {drafter.info.name!r} of kind {drafter.info.kind!r} cannot be recorded")
+                raise UsageError(
+                    f"drafter {drafter.info.name!r} of kind {drafter.info.kind!r} cannot be recorded: it is neither "
+                    "free and deterministic nor says what causal model it drafts from; leave it out"
+                )
         self.limit = context_limit(target, drafters)
         self.seconds: dict[str, float] = {}
         self.tokens = 0
@@ -72,9 +74,9 @@ class Recorder:
         self._cached = CachedModel(target.model)
         self._processors = target.processors()
         reader: Reader = reader_for(target.model)
-        readers = {d: (reader_for(m.cached.model, m._fit), int(self.lengths[d])) for d, m in self.models.items()}
+        readers = {d: (reader_for(m.model, m.fit), int(self.lengths[d])) for d, m in self.models.items()}
         self.packed = {"target": isinstance(reader, PackedReader)}
-        self.packed |= {self.models[d].info.name: isinstance(r, PackedReader) for d, (r, _) in readers.items()}
+        self.packed |= {drafters[d].info.name: isinstance(r, PackedReader) for d, (r, _) in readers.items()}
         if self._processors is not None:
             reader = self._processed = ProcessedReader(reader)
         self._chains = Chains(reader, readers, sampling, target.vocab_size)
@@ -82,8 +84,8 @@ class Recorder:
     def check(self, name: str, prompt: Sequence[int]) -> None:
         """Raises UsageError unless the prompt with its whole budget fits every model."""
         check_fits(self.target, name, len(prompt), self.budget)
-        for drafter in self.models.values():
-            drafter.check_fits(name, len(prompt) + self.budget)
+        for drafter in self.drafters:
+            drafter.check_fits(name, len(prompt), self.budget)
 
     def follow(self, prompt: Sequence[int], answer: Sequence[int]) -> None:
         """Let the text drafters read a text that is recorded already, as if they had just recorded it."""
@@ -102,7 +104,7 @@ class Recorder:
             answer = self._decode(name, prompt, process)
         with self.stage("text_drafters"):
             written = {d: walk(x, prompt, answer, int(self.lengths[d])) for d, x in self.writers.items()}
-        text = RecordedText(prompt, answer, self.limit, int(noise.key(self.seed, name, "draft")))
+        text = RecordedText(prompt, answer, self._readable(prompt), int(noise.key(self.seed, name, "draft")))
         with self.stage("passes"):
             facts, modelled = self._chains.run(text, written)
         if facts.mismatches:
@@ -117,6 +119,11 @@ class Recorder:
             margin=facts.margin,
             **cast(dict[str, Any], self._stack(written | modelled, len(answer))),
         )
+
+    def _readable(self, prompt: Sequence[int]) -> int:
+        """Tokens up to which a text and drafts behind its end can be read: no draft may cross a rotary switch."""
+        switches = [self.target.switch, *(causal.switch for causal in self.models.values())]
+        return min([self.limit, *(s for s in switches if s is not None and len(prompt) + self.budget <= s)])
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -172,9 +179,8 @@ class Recorder:
 
 
 def context_limit(target: Target, drafters: Sequence[Drafter]) -> int:
-    """Tokens of text that the target and every model drafter can read."""
-    configs = [d.cached.model.config.get_text_config() for d in drafters if isinstance(d, ModelDrafter)]
-    limits = (getattr(config, "max_position_embeddings", None) for config in configs)
+    """Tokens of text that the target and every drafter's model can read."""
+    limits = (d.causal.limit for d in drafters if d.causal is not None)
     return min([target.max_length, *(limit for limit in limits if limit is not None)])
 
 

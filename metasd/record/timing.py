@@ -23,7 +23,6 @@ from metasd.record.manifest import machine
 from metasd.record.recorder import context_limit, draft_lengths
 from metasd.runtime.engine.cache import CachedModel
 from metasd.runtime.load import Target
-from metasd.runtime.models import ModelDrafter
 from metasd.runtime.sampling import Sampling
 from metasd.runtime.verify import Verifier
 
@@ -88,7 +87,8 @@ class _Bench:
     ) -> None:
         self.drafters, self.lengths = drafters, lengths
         widest = 1 + max(lengths, default=0)
-        room = context_limit(target, drafters) - widest
+        ahead = repeats * max(sum(CATCH_UPS), POSITIONS)  # what the drafters go on by in all repetitions
+        room = min(context_limit(target, drafters) - widest, FAR * len(text) + ahead)
         self.near = max(min(len(text), room // 2), 1)
         self.step = max((room - self.near) // repeats, 1)  # tokens the drafters may go on by in one repetition
         far = min(FAR * self.near, room)
@@ -116,10 +116,10 @@ class _Bench:
         first = self.near + repeat * self.step
         for d, drafter in enumerate(self.drafters):
             fresh = self.tokens[first : first + self.step]
-            if isinstance(drafter, ModelDrafter):
-                made.draft[d], made.catch_up[d] = _time_model(drafter, self.lengths[d], fresh)
-            else:
+            if drafter.info.free:
                 made.draft[d], made.commit[d] = _time_text(drafter, self.lengths[d], fresh[:POSITIONS])
+            else:
+                made.draft[d], made.catch_up[d] = _time_model(drafter, self.lengths[d], fresh)
         return made
 
     def _verify(self, cached: CachedModel, context: int, width: int) -> float:
@@ -149,7 +149,7 @@ class _Bench:
         }
 
 
-def _time_model(drafter: ModelDrafter, length: int, fresh: Sequence[int]) -> tuple[list[Point], list[Point]]:
+def _time_model(drafter: Drafter, length: int, fresh: Sequence[int]) -> tuple[list[Point], list[Point]]:
     """(draft, catch-up) timings while the text goes on by the tokens ``fresh``, as far as they reach."""
     drafts, behind, at = list[Point](), list[Point](), 0
     for m, lag in zip((1, length, max(length // 2, 1)), CATCH_UPS, strict=True):

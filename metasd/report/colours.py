@@ -1,4 +1,4 @@
-"""A decoded answer, every token in the colour of the drafter that produced it."""
+"""Decoded answers, every token in the colour of the drafter that produced it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from metasd.core import files, shown
+from metasd.core.pieces import Speller, sources
 from metasd.core.pool import Pool
 
 # Told apart by most colour-blind readers (Okabe and Ito 2008), one a drafter in pool order.
@@ -25,19 +26,31 @@ def colour(drafter: int) -> str:
 
 
 class Painter:
-    """Prints tokens as they are decoded, then a legend; with ``svg`` also writes the picture.
+    """Prints answers as they are decoded, every token in its colour, then a legend; ``svg``: also writes the picture.
 
-    decode: token ids to text. Tokens are decoded in the context of all before them, since a token may be part of a
-    character; text that is not complete yet waits for the next token.
+    decode: token ids to text.
+    headings: a line above each answer; none for a single one.
+    stops: of each answer, the texts that end it and are not shown.
+    prompt, remark: what the picture says above and below the answer; ``remark`` may be set when all is decoded.
     """
 
-    def __init__(self, pool: Pool, decode: Callable[[Sequence[int]], str], svg: Path | None = None) -> None:
-        self.pool, self.decode, self.svg = pool, decode, svg
+    def __init__(
+        self,
+        pool: Pool,
+        decode: Callable[[Sequence[int]], str],
+        svg: Path | None = None,
+        *,
+        headings: Sequence[str] = (),
+        stops: Sequence[Sequence[str]] = (),
+        prompt: str = "",
+    ) -> None:
+        self.pool, self.decode, self.svg, self.headings, self.stops = pool, decode, svg, headings, stops
+        self.prompt, self.remark = prompt, ""
         self.console = Console()
-        self.ids: list[int] = []
-        self.shown = ""
         self.answer = Text()
         self.by_source: dict[int, int] = {}
+        self._at = -1
+        self._speller = Speller(decode)
 
     def __enter__(self) -> Painter:
         return self
@@ -47,7 +60,7 @@ class Painter:
     ) -> None:
         if kind is not None:
             return
-        self.console.print()
+        self._end()
         self.console.print(self.legend())
         if self.svg is not None:
             files.write_text(self.svg, self._picture())
@@ -55,33 +68,62 @@ class Painter:
     def _picture(self) -> str:
         """The answer and its legend as SVG, in whatever fixed-width font the reader has: nothing is fetched."""
         page = Console(record=True, width=100, file=io.StringIO())
+        page.print(Text(self.prompt + "\n", style="bold"))
         page.print(self.answer)
         page.print(self.legend())
+        page.print(Text(self.remark, style=TARGET_STYLE))
         return re.sub(r"@font-face \{.*?\}", "", page.export_svg(title="metasd run"), flags=re.DOTALL)
 
     def tokens(self, prompt: int, tokens: Sequence[int], arm: int, accepted: int) -> None:
         """Take the tokens of one round: the first ``accepted`` are the drafter's, the rest the target's own."""
-        for i, token in enumerate(tokens):
-            source = self.pool.arms[arm].drafter if i < accepted else -1
+        if prompt != self._at:
+            self._begin(prompt)
+        for token, source in zip(tokens, sources(self.pool, arm, len(tokens), accepted), strict=True):
             self.by_source[source] = self.by_source.get(source, 0) + 1
-            self._take(token, TARGET_STYLE if source < 0 else colour(source))
+            self._show(self._speller.take(token), TARGET_STYLE if source < 0 else colour(source))
 
-    def _take(self, token: int, style: str) -> None:
-        self.ids.append(token)
-        text = self.decode(self.ids)
-        if text.endswith("�"):
-            return
-        piece = Text(shown.block(text[len(self.shown) :]), style=style)
-        self.shown = text
-        self.answer.append_text(piece)
-        self.console.print(piece, end="", soft_wrap=True)
+    def _begin(self, prompt: int) -> None:
+        self._end()
+        self._at, self.answer = prompt, Text()
+        self._speller = Speller(self.decode, self.stops[prompt] if self.stops else ())
+        if self.headings:
+            self.console.print(Text(shown.line(self.headings[prompt]), style="bold"))
+
+    def _end(self) -> None:
+        if self._at >= 0:
+            self._show(self._speller.rest(), TARGET_STYLE)
+            self.console.print()
+
+    def _show(self, text: str, style: str) -> None:
+        if text:
+            piece = Text(shown.block(text), style=style)
+            self.answer.append_text(piece)
+            self.console.print(piece, end="", soft_wrap=True)
 
     def legend(self) -> Text:
         """Which colour is which drafter, with its share of the tokens."""
-        total = max(len(self.ids), 1)
+        total = max(sum(self.by_source.values()), 1)
         parts = [Text("\n")]
         for source, n in sorted(self.by_source.items()):
             name = "the target itself" if source < 0 else shown.name(self.pool.drafters[source].name)
             style = TARGET_STYLE if source < 0 else colour(source)
             parts.append(Text(f"■ {name} {n / total:.0%}   ", style=style))
         return Text.assemble(*parts)
+
+
+class Voice:
+    """Prints one answer of a conversation, piece by piece, each in the colour of the drafter it came from."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._places = {d.name: i for i, d in enumerate(pool.drafters)}
+        self._console = Console()
+
+    def say(self, piece: str, drafter: str | None) -> None:
+        """``piece`` of the answer; None: the target's own."""
+        style = TARGET_STYLE if drafter is None else colour(self._places[drafter])
+        self._console.print(Text(piece, style=style), end="", soft_wrap=True)
+
+    def end(self, remark: str) -> None:
+        """The answer is complete; ``remark`` goes to stderr, since it is not part of it."""
+        self._console.print()
+        Console(stderr=True).print(Text(remark, style=TARGET_STYLE))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from metasd.core.costs import CostModel
 from metasd.core.ledger import Ledger, Totals
@@ -22,8 +23,9 @@ from metasd.drafters.base import Drafter
 from metasd.policies import Policy, make
 from metasd.runtime.conversation import EncodedPrompt
 from metasd.runtime.load import Target
+from metasd.runtime.parting import Parting, partings
 from metasd.runtime.sampling import Sampling
-from metasd.runtime.session import LiveSession
+from metasd.runtime.session import LiveSession, OnTokens, Start
 from metasd.runtime.stops import Stops
 
 PLAIN_SPEC = "fixed:arm=plain"
@@ -53,11 +55,15 @@ class Contender:
     session: LiveSession = field(init=False)
     ledger: Ledger = field(init=False)
     rounds: list[Rounds] = field(default_factory=list)
+    on_tokens: OnTokens | None = None
 
-    def prepare(
-        self, target: Target, texts: Sequence[EncodedPrompt], how: Decoding, reset: str | None, **more: Any
-    ) -> None:
+    def prepare(self, target: Target, texts: Sequence[EncodedPrompt], how: Decoding, reset: str | None) -> None:
         """Open the session and bind the policy."""
+        self.open(target, texts, how)
+        self.policy.bind(self.pool, 1, reset=reset, overlap=True)
+
+    def open(self, target: Target, texts: Sequence[EncodedPrompt], how: Decoding) -> None:
+        """A session for ``texts``, and nothing counted yet; the policy keeps what it learned."""
         self.session = LiveSession(
             target,
             self.drafters,
@@ -69,11 +75,10 @@ class Contender:
             clock=how.clock,
             costs=how.costs,
             stops=how.stops,
-            **self.policy.wants(overlap=True),
-            **more,
+            on_tokens=self.on_tokens,
+            **self.policy.wants(overlap=True, timed=how.costs is not None),
         )
-        self.policy.bind(self.pool, 1, reset=reset, overlap=True)
-        self.ledger = Ledger(self.pool, len(texts))
+        self.ledger, self.rounds = Ledger(self.pool, len(texts)), []
 
     def decode_one(self) -> None:
         """Decode the session's next text."""
@@ -89,19 +94,24 @@ def contenders(
     """The policies ``specs`` and, with ``baseline``, plain decoding and every fixed arm.
 
     build: makes fresh drafters and their pool; called once a contender. A fixed arm gets the one drafter it needs,
-        so it is not charged for looking at the others.
+        so it is not charged for looking at the others; so does plain decoding, which needs none.
     """
-    chosen = []
-    for spec in specs:
-        drafters, pool = build()
-        policy = make(spec)
-        if prior is not None:
-            policy.set_prior(prior)
-        chosen.append(Contender(spec, policy, pool, drafters))
-    if not baseline:
-        return chosen
-    plain = Contender(PLAIN_SPEC, make(PLAIN_SPEC), Pool([], [(-1, 0)]), [], baseline=True)
-    return [plain, *_fixed_arms(build), *chosen]
+    chosen = [_chosen(spec, build, prior) for spec in specs]
+    return [_plain(baseline=True), *_fixed_arms(build), *chosen] if baseline else chosen
+
+
+def _chosen(spec: str, build: Build, prior: Mapping[str, Any] | None) -> Contender:
+    """A policy with its pool. There is nothing to choose where nothing drafts, so that is plain decoding."""
+    policy, (drafters, pool) = make(spec), build()
+    if prior is not None:
+        policy.set_prior(prior)
+    if spec == PLAIN_SPEC or not pool.drafters:
+        return _plain(baseline=False)
+    return Contender(spec, policy, pool, drafters)
+
+
+def _plain(*, baseline: bool) -> Contender:
+    return Contender(PLAIN_SPEC, make(PLAIN_SPEC), Pool([], [(-1, 0)]), [], baseline=baseline)
 
 
 def _fixed_arms(build: Build) -> list[Contender]:
@@ -124,26 +134,33 @@ def run(
     how: Decoding,
     *,
     reset: str | None = None,
+    first: int = 0,
     advance: Callable[[], object] = lambda: None,
-    **more: Any,
 ) -> None:
-    """Decode every text with every entrant, in turn. ``advance`` is called after each (text, entrant)."""
+    """Decode every text with every entrant, in turn. ``advance`` is called after each (text, entrant).
+
+    first: who begins with the first text; with every text the turn moves on by one, so that nobody is always first.
+    """
     for entrant in entrants:
-        entrant.prepare(target, texts, how, reset, **more)
-    for _ in texts:
-        for entrant in entrants:
+        entrant.prepare(target, texts, how, reset)
+    for at in range(len(texts)):
+        turn = (first + at) % len(entrants)
+        for entrant in [*entrants[turn:], *entrants[:turn]]:
             entrant.decode_one()
             advance()
 
 
 def rows(entrants: Sequence[Contender], texts: Sequence[EncodedPrompt]) -> list[dict[str, Any]]:
-    """Result rows; speed-up and regret are known where plain decoding and every fixed arm ran beside."""
+    """Result rows; speed-up, equal texts and regret are known where plain decoding and every fixed arm ran beside."""
     domains = [domain for _, domain, _ in texts]
     fixed = [e.ledger.rounds_of() for e in entrants if e.baseline]
     best = np.min(fixed, axis=0) if fixed else None
-    plain = next((_speeds(e, domains) for e in entrants if e.spec == PLAIN_SPEC), {})
+    beside = plain_of(entrants)
+    plain = {} if beside is None else _speeds(beside, domains)
 
     def rows_of(entrant: Contender) -> list[dict[str, Any]]:
+        same = _same(entrant, beside)
+
         def make_row(totals: Totals, at: Ints, domain: str) -> dict[str, Any]:
             base, speed = plain.get(domain), totals.tokens_per_second
             return row(
@@ -153,6 +170,8 @@ def rows(entrants: Sequence[Contender], texts: Sequence[EncodedPrompt]) -> list[
                 domain=domain,
                 speedup=speed / base if speed and base else None,
                 regret_rounds=None if best is None else totals.rounds - best[at].sum().item(),
+                same_text=None if same is None else int(same[at].sum()),
+                starts=_starts([entrant.session.starts[i] for i in at]),
             )
 
         return by_domain(entrant.ledger, domains, make_row)
@@ -160,8 +179,42 @@ def rows(entrants: Sequence[Contender], texts: Sequence[EncodedPrompt]) -> list[
     return [r for entrant in entrants for r in rows_of(entrant)]
 
 
+def plain_of(entrants: Sequence[Contender]) -> Contender | None:
+    """Plain decoding among the ``entrants``."""
+    return next((e for e in entrants if e.spec == PLAIN_SPEC), None)
+
+
+def parted(
+    target: Target, entrants: Sequence[Contender], texts: Sequence[EncodedPrompt], how: Decoding
+) -> list[Parting] | None:
+    """Where texts are not plain decoding's; None where that says nothing: without it, and above temperature 0."""
+    plain = plain_of(entrants)
+    if plain is None or not how.sampling.greedy:
+        return None
+    others = {e.spec: e.session.texts for e in entrants if e is not plain}
+    return partings(target, texts, plain.session.texts, others, how.max_new_tokens)
+
+
+def _same(entrant: Contender, plain: Contender | None) -> NDArray[np.bool_] | None:
+    """[E] whether each text is plain decoding's; sampled ones agree in law only, so None."""
+    if plain is None or not entrant.session.sampling.greedy:
+        return None
+    return np.array([a == b for a, b in zip(entrant.session.texts, plain.session.texts, strict=True)], bool)
+
+
+def _starts(starts: Sequence[Start]) -> dict[str, float | None]:
+    """``metasd.core.results.STARTS`` over some texts; what reads in no time at all has no speed."""
+    first = [s.first_token_seconds for s in starts if s.first_token_seconds is not None]
+    seconds = sum(s.prefill_seconds for s in starts)
+    return {
+        "first_token_seconds": sum(first) / len(first) if first else None,
+        "prefill_tokens_per_second": sum(s.tokens - 1 for s in starts) / seconds if seconds else None,
+        "begin_seconds": sum(s.begin_seconds for s in starts) / len(starts) if starts else None,
+    }
+
+
 def _speeds(entrant: Contender, domains: Sequence[str]) -> dict[str, float | None]:
     """Tokens a second by domain and in total."""
-    labels = np.asarray(domains)
+    labels = np.asarray(domains, object)
     groups = {name: entrant.ledger.totals(labels == name) for name in dict.fromkeys(domains)}
     return {name: t.tokens_per_second for name, t in (groups | {ALL: entrant.ledger.totals()}).items()}

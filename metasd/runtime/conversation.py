@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from metasd.core.errors import UsageError
-from metasd.core.ids import turn_id
+from metasd.core.errors import TooLongError, UsageError
 from metasd.core.ledger import Ledger
 from metasd.core.loop import decode
 from metasd.core.pool import Pool
 from metasd.core.prompts import Prompt
+from metasd.drafters.base import Drafter
 from metasd.policies import make
 from metasd.runtime.load import Target, check_fits
 from metasd.runtime.session import LiveSession
@@ -23,18 +23,45 @@ EncodedPrompt = tuple[str, str, list[int]]
 """Id, domain and prompt tokens."""
 
 
-def encode_all(target: Target, prompts: Sequence[Prompt], *, raw: bool, max_new_tokens: int) -> list[EncodedPrompt]:
+def encode_all(
+    target: Target,
+    prompts: Sequence[Prompt],
+    *,
+    raw: bool,
+    max_new_tokens: int,
+    drafters: Sequence[Drafter] = (),
+    left_out: list[str] | None = None,
+) -> list[EncodedPrompt]:
     """One text for every turn of every prompt; ids of later turns end in ``#2``, ``#3``, ...
 
-    Raises UsageError for a text that does not fit the model's context with its budget, and for several turns where
-    there is no chat template to put them in.
+    Args:
+        drafters: must be able to read the texts as well.
+        left_out: gets the ids of prompts with a turn that does not fit, which is then left out with those behind it;
+            None: such a prompt is an error.
+
+    Raises TooLongError for a text that does not fit with its budget, UsageError when none does, and for several turns
+    where there is no chat template to put them in.
     """
-    return [text for prompt in prompts for text in _turns(target, prompt, raw, max_new_tokens)]
+    texts: list[EncodedPrompt] = []
+    for prompt in prompts:
+        try:
+            for text in _turns(target, prompt, raw, max_new_tokens):
+                for drafter in drafters:
+                    drafter.check_fits(text[0], len(text[2]), max_new_tokens)
+                texts.append(text)
+        except TooLongError as error:
+            if left_out is None:
+                where = f"{prompt.where}: " if prompt.where else ""
+                raise TooLongError(f"{where}{error}, or leave such prompts out (--skip-too-long)") from None
+            left_out.append(prompt.id)
+    if not texts:
+        raise UsageError(f"none of {len(prompts)} prompts fits with {max_new_tokens} new tokens; use shorter ones")
+    return texts
 
 
 def stops_of(prompts: Sequence[Prompt]) -> Stops:
     """The stop strings of every text of ``prompts`` that has some."""
-    return {turn_id(p, i): p.stop for p in prompts if p.stop for i in range(len(p.turns))}
+    return {name: p.stop for p in prompts if p.stop for name in p.text_ids}
 
 
 def _turns(target: Target, prompt: Prompt, raw: bool, max_new_tokens: int) -> Iterator[EncodedPrompt]:
@@ -43,8 +70,7 @@ def _turns(target: Target, prompt: Prompt, raw: bool, max_new_tokens: int) -> It
             f"prompt {prompt.id!r} has {len(prompt.turns)} turns, which need a chat template; use --turns first"
         )
     answers: list[str] = []
-    for i in range(len(prompt.turns)):
-        name = turn_id(prompt, i)
+    for i, name in enumerate(prompt.text_ids):
         tokens = target.encode(prompt.messages(answers), raw=raw)
         check_fits(target, name, len(tokens), max_new_tokens)
         yield name, prompt.domain, tokens

@@ -1,25 +1,31 @@
 """Converting a GGUF file once into a folder that loads in a tenth of a second, kept in the user's cache.
 
 Reading a GGUF file takes half a minute each time (dequantising, rebuilding the tokenizer), so the result is stored
-under ``$XDG_CACHE_HOME/metasd`` (``~/.cache/metasd`` by default) as float32 safetensors.
+under ``$XDG_CACHE_HOME/metasd/models`` (``~/.cache/metasd/models`` by default) as safetensors of the dtype it is used
+in: one copy, and one more where it is used in another dtype. ``metasd cache`` lists and removes them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
-import logging
+import json
 import os
 import shutil
 import tempfile
-from contextlib import redirect_stderr
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from metasd.core import progress, shown
 from metasd.core.errors import UsageError
 
-log = logging.getLogger("metasd")
+SCRATCH = ".converting-"
+"""How the name of a folder begins that is being written, or was when its process was killed."""
+HASHES = "hashes.json"
+"""By path: size, time of the last change and SHA-256 of files hashed before."""
 
 
 def cache_folder() -> Path:
@@ -30,54 +36,99 @@ def cache_folder() -> Path:
 
 @lru_cache
 def sha256(path: Path) -> str:
-    """The file's SHA-256, read once per process."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """The file's SHA-256; of a file that was hashed before and has not changed since, from the cache folder."""
+    file, status = cache_folder() / HASHES, path.stat()
+    name, now = str(path.resolve()), [status.st_size, status.st_mtime_ns]
+    known: dict[str, Any] = {}
+    with suppress(OSError, ValueError):
+        known = dict(json.loads(file.read_text(encoding="utf-8")))
+    entry = known.get(name)
+    if isinstance(entry, list) and len(entry) == 3 and entry[:2] == now:
+        return str(entry[2])
+    with path.open("rb") as source:
+        found = hashlib.file_digest(source, "sha256").hexdigest()
+    with suppress(OSError):  # a cache that cannot be written costs the time of hashing, no more
+        file.parent.mkdir(parents=True, exist_ok=True)
+        scratch = file.with_name(f"{HASHES}.{os.getpid()}")
+        scratch.write_text(json.dumps(known | {name: [*now, found]}), encoding="utf-8")
+        scratch.replace(file)
+    return found
 
 
-def converted(path: Path) -> Path:
-    """The folder that ``path`` was converted into, converting it now if this content was never seen.
+def converted(path: Path, dtype: str) -> Path:
+    """The folder that ``path`` was converted into, in ``dtype``; converts it now if this content was never seen.
 
     The folder appears by rename, so a process killed half-way leaves nothing that another would load. Raises
     UsageError when the file is not a GGUF model, or a package that reading it needs is missing.
     """
     import transformers
 
-    folder = cache_folder() / f"{path.stem}-{sha256(path)[:16]}-transformers-{transformers.__version__}"
+    folder = cache_folder() / f"{path.stem}-{sha256(path)[:16]}-{dtype}-transformers-{transformers.__version__}"
     if folder.is_dir():
         return folder
     for package in ("gguf", "accelerate"):
         if importlib.util.find_spec(package) is None:
             raise UsageError(f"reading {path.name} needs the package {package}; pip install 'metasd[live]'")
-    log.info("converting %s once (about half a minute)", path.name)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".converting-") as scratch:
-        _convert(path, Path(scratch) / "model")
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=SCRATCH) as scratch:
+        _convert(path, Path(scratch) / "model", dtype)
         _publish(Path(scratch) / "model", folder)
     return folder
 
 
-def _convert(path: Path, out: Path) -> None:
+def _convert(path: Path, out: Path, dtype: str) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    kind = getattr(torch, dtype)
     source: dict[str, Any] = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
     try:
-        with Path(os.devnull).open("w") as null, redirect_stderr(null):  # its progress bar heeds no setting
+        with _reporting(path, out, dtype):
             tokenizer = AutoTokenizer.from_pretrained(**source)
-            loaded = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+            loaded = AutoModelForCausalLM.from_pretrained(**source, dtype=kind)
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UsageError(f"cannot read {path.name} as a GGUF model: {reason}") from error
+        raise UsageError(f"cannot read {path.name} as a GGUF model: {shown.reason(error)}") from error
     config = loaded.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     # a model that came from a GGUF file refuses save_pretrained, a fresh one with its weights does not
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_config(config, dtype=kind)
     model.load_state_dict(loaded.state_dict())
     model.generation_config = loaded.generation_config
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
+
+
+@contextmanager
+def _reporting(path: Path, out: Path, dtype: str) -> Iterator[None]:
+    """Says on stderr what is converted, into what size and where, and how far it is; in place of the library."""
+    from gguf import GGUFReader
+    from transformers import modeling_gguf_pytorch_utils as library
+
+    tensors = GGUFReader(path).tensors
+    size = 2 if dtype in ("bfloat16", "float16") else 8 if dtype == "float64" else 4
+    made = sum(int(tensor.n_elements) for tensor in tensors) * size
+    with progress.bar(len(tensors), "converting (tensors)") as advance:
+        advance.say(
+            f"converting {path.name} ({megabytes(path.stat().st_size)}) once, to {dtype} (about {megabytes(made)}) in "
+            f"{out.parent.parent}"
+        )
+
+        def counted(read: Sequence[Any], **_: Any) -> Iterator[Any]:
+            for tensor in read:
+                yield tensor
+                advance()
+
+        bar, library.tqdm = library.tqdm, counted  # its own bar heeds no setting
+        try:
+            yield
+        finally:
+            library.tqdm = bar
+
+
+def megabytes(size: int) -> str:
+    """``size`` bytes for people."""
+    return f"{size / 1e6:,.0f} MB"
 
 
 def _publish(made: Path, folder: Path) -> None:
@@ -88,3 +139,29 @@ def _publish(made: Path, folder: Path) -> None:
         if not folder.is_dir():
             raise
         shutil.rmtree(made)
+
+
+# -- what is kept -------------------------------------------------------------------------------------------------
+
+
+def kept() -> list[tuple[str, int]]:
+    """(name, bytes) of every converted model in the cache folder, and of what killed conversions left, by name."""
+    folder = cache_folder()
+    folders = sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+    return [(p.name, sum(f.stat().st_size for f in p.rglob("*") if f.is_file())) for p in folders]
+
+
+def remove(names: Sequence[str]) -> list[tuple[str, int]]:
+    """Remove those of ``names``, all when it is empty; returns what was removed.
+
+    Raises UsageError for an unknown name.
+    ."""
+    there = kept()
+    for name in names:
+        if name not in dict(there):
+            known = ", ".join(n for n, _ in there) or "empty"
+            raise UsageError(f"nothing called {name!r} in {cache_folder()}, which holds {known}")
+    gone = [entry for entry in there if not names or entry[0] in names]
+    for name, _ in gone:
+        shutil.rmtree(cache_folder() / name)
+    return gone

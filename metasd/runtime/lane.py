@@ -18,7 +18,6 @@ from metasd.core.signals import F
 from metasd.drafters.base import Draft, Drafter, Look
 from metasd.runtime.engine.cache import CachedModel
 from metasd.runtime.load import Target
-from metasd.runtime.models import ModelDrafter
 from metasd.runtime.reveal import LiveRevealer
 from metasd.runtime.sampling import Sampling
 from metasd.runtime.verify import Verdict, Verifier
@@ -29,7 +28,8 @@ class Lane:
 
     Args:
         revealer: gathers full information, None for bandit feedback.
-        catch_all: model drafters read what is committed after every round, because the revealer wants to know.
+        catch_all: drafters that are not free read what is committed after every round, because the revealer wants to
+            know.
     """
 
     def __init__(
@@ -43,7 +43,6 @@ class Lane:
         catch_all: bool,
     ) -> None:
         self.drafters = list(drafters)
-        self.models = {d: m for d, m in enumerate(self.drafters) if isinstance(m, ModelDrafter)}
         self.revealer, self._catch_all, self._sampling = revealer, catch_all, sampling
         self._target = CachedModel(target.model)
         self._processors = target.processors()
@@ -58,7 +57,7 @@ class Lane:
     @property
     def passes(self) -> float:
         """Seconds spent inside models' passes so far."""
-        return self._target.seconds + sum(m.cached.seconds for m in self.models.values())
+        return self._target.seconds + sum(d.seconds for d in self.drafters)
 
     def open(self, prompt: Sequence[int], room: int, seed: int, name: str) -> None:
         """Start a text of at most ``room`` answer tokens; the target reads the prompt but for its last token.
@@ -74,13 +73,16 @@ class Lane:
         self._target.reset()
         self._target.read(self.text[:-1])
         self._target.wait()
-        for d, drafter in enumerate(self.drafters):
-            if d in self.models:
-                self.models[d].begin(prompt, noise.key(seed, name, "draft", drafter.info.name))
-            else:
-                drafter.begin(prompt)
+
+    def begin(self, seed: int, name: str) -> float:
+        """Let the drafters, and the revealer, start the text that was opened; the seconds that the drafters took."""
+        start = time.perf_counter()
+        for drafter in self.drafters:
+            drafter.begin(self.text.tolist(), noise.key(seed, name, "draft", drafter.info.name))
+        seconds = time.perf_counter() - start
         if self.revealer is not None:
             self.revealer.begin()
+        return seconds
 
     # -- what can be said before a round ------------------------------------------------------------------------
 
@@ -94,7 +96,7 @@ class Lane:
 
     def lags(self) -> Ints:
         """[D] tokens each drafter would have to catch up."""
-        return np.array([self.models[d].lag if d in self.models else 0 for d in range(len(self.drafters))], np.int64)
+        return np.array([d.lag for d in self.drafters], np.int64)
 
     def tail(self) -> Ints:
         """[2] the last two tokens, newest last, -1 where there is none."""
@@ -125,7 +127,7 @@ class Lane:
     def commit(self, tokens: Sequence[int], verdict: Verdict, *, ends: bool) -> tuple[Ints, float]:
         """Commit ``tokens``, the last of which may end the text.
 
-        Returns [D] tokens that each model drafter read for the revealer, and the seconds.
+        Returns [D] tokens that each drafter read for the revealer, and the seconds.
         """
         position = self._length - self._prompt
         end = self._length + len(tokens)
@@ -139,11 +141,17 @@ class Lane:
             return read, 0.0
         seen = [self._step(token, position + i) for i, token in enumerate(tokens)]
         start = time.perf_counter()
-        for d, model in self.models.items():
-            model.extend(tokens)
+        for d, drafter in enumerate(self.drafters):
+            if drafter.info.free:
+                continue
+            drafter.extend(tokens)
             if self._catch_all:
-                read[d] = model.lag
-                chances = self._chances(model.judged(len(tokens)), verdict, tokens)
+                lag = drafter.lag
+                logits = drafter.judged(len(tokens))
+                if logits is None:
+                    continue
+                read[d] = lag
+                chances = self._chances(logits, verdict, tokens)
                 for (_, _, row), chance in zip(seen, chances, strict=True):
                     row[d] = chance
         seconds = time.perf_counter() - start if self._catch_all else 0.0
@@ -160,7 +168,7 @@ class Lane:
         chances = np.full(len(self.drafters), np.nan)
         proposals: list[list[int] | None] = []
         for d, drafter in enumerate(self.drafters):
-            if d in self.models:
+            if not drafter.info.free:
                 proposals.append(None)
                 continue
             offered = drafter.draft(max(int(self.revealer.longest[d]), 1)).tokens

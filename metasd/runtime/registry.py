@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metasd.core import specs
 from metasd.core.errors import UsageError
-from metasd.core.pool import PLAIN, DrafterInfo, Pool
+from metasd.core.limits import LONGEST_DRAFT
+from metasd.core.pool import DRAFT_LENGTH, PLAIN, DrafterInfo, Pool
 from metasd.drafters import LookupDrafter, TableDrafter
+from metasd.drafters.table import SHIPPED_FOR, tables_of
 
 if TYPE_CHECKING:
     from metasd.drafters.base import Drafter
@@ -33,7 +36,21 @@ class Opening:
     seed: int
 
 
-Open = Callable[[Opening], "Drafter"]
+@dataclass(frozen=True, slots=True)
+class Opener:
+    """A drafter that needs the target: what is known of it without one, and how it is opened for one."""
+
+    info: DrafterInfo
+    open: Callable[[Opening], Drafter]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A SPEC taken apart: the kind, its settings, and the draft lengths of its arms (0: plain decoding)."""
+
+    name: str
+    settings: dict[str, str]
+    lengths: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +67,15 @@ class Kind:
         return {key: None if p.default is p.empty else p.default for key, p in known}
 
 
-def model(path: str, name: str | None = None) -> Open:
-    """See ``metasd.runtime.models.ModelDrafter``."""
+def model(path: str, name: str | None = None, revision: str | None = None) -> Opener:
+    """See ``metasd.runtime.models.ModelDrafter``. ``revision``: branch, tag or commit of a Hugging Face id."""
 
     def open_(opening: Opening) -> Drafter:
         from metasd.runtime.load import same_tokenizer
         from metasd.runtime.models import ModelDrafter
 
         target = opening.target
-        loaded = _loaded(path, str(target.device), target.dtype)
+        loaded = _loaded(path, str(target.device), target.dtype, revision)
         same_tokenizer(target, path, loaded.tokenizer)
         settings = {"path": loaded.name, "revision": loaded.revision}
         info = DrafterInfo(name or loaded.name, "model", free=False, deterministic=False, settings=settings)
@@ -66,10 +83,10 @@ def model(path: str, name: str | None = None) -> Open:
             info, loaded.model, vocab_size=target.vocab_size, sampling=opening.sampling, seed=opening.seed
         )
 
-    return open_
+    return Opener(DrafterInfo(name or model_name(path), "model", free=False, deterministic=False), open_)
 
 
-def skip(layers: str, name: str = "skip") -> Open:
+def skip(layers: str, name: str = "skip") -> Opener:
     """See ``metasd.runtime.models.SkipDrafter``."""
 
     def open_(opening: Opening) -> Drafter:
@@ -77,7 +94,7 @@ def skip(layers: str, name: str = "skip") -> Open:
 
         return SkipDrafter(opening.target, layers, name=name, sampling=opening.sampling, seed=opening.seed)
 
-    return open_
+    return Opener(DrafterInfo(name, "skip", free=False, deterministic=False), open_)
 
 
 def plain() -> None:
@@ -97,7 +114,7 @@ def build_drafters(
     wanted: Sequence[str],
     target: Target,
     *,
-    draft_length: int = 8,
+    draft_length: int = DRAFT_LENGTH,
     sampling: Sampling | None = None,
     seed: int = 0,
 ) -> tuple[list[Drafter], Pool]:
@@ -112,53 +129,105 @@ def build_drafters(
     from metasd.runtime.sampling import Sampling
 
     opening = Opening(target, sampling or Sampling(), seed)
-    drafters: list[Drafter] = []
+    chosen = parsed(wanted, draft_length, smollm2=target.smollm2)
+    drafters = [_open(w, opening) for w in chosen if any(w.lengths)]
+    return drafters, _pool([d.info for d in drafters], chosen)
+
+
+def preview(wanted: Sequence[str], target: str, *, draft_length: int = DRAFT_LENGTH) -> Pool:
+    """The pool that ``build_drafters`` will make for the model called ``target``, before any model is loaded.
+
+    Names and arms are the same; settings that need a model are left out. Raises UsageError for a SPEC that no target
+    could use.
+    """
+    chosen = parsed(wanted, draft_length, smollm2=SHIPPED_FOR in model_name(target).lower())
+    return _pool([_made(w).info for w in chosen if any(w.lengths)], chosen)
+
+
+def parsed(wanted: Sequence[str], draft_length: int, *, smollm2: bool) -> list[Wanted]:
+    """Every SPEC taken apart; a folder that ``metasd distill`` wrote stands for its tables. Raises UsageError."""
+    return [w for spec in wanted or (SMOLLM2_POOL if smollm2 else DEFAULT_POOL) for w in _parsed(spec, draft_length)]
+
+
+def _parsed(spec: str, draft_length: int) -> list[Wanted]:
+    if spec not in DRAFTERS and Path(spec).is_dir():
+        return [Wanted("table", {"path": path}, [draft_length]) for path in tables_of(spec)]
+    name, settings = specs.parse(spec)
+    if name not in DRAFTERS:
+        raise UsageError(
+            f"unknown drafter {name!r}; choose one of {', '.join(DRAFTERS)}, or a folder of metasd distill"
+        )
+    if name == PLAIN:
+        specs.build(plain, name, settings, "drafter")
+        return [Wanted(name, {}, [0])]
+    lengths = _lengths(settings.pop("draft_length", str(draft_length)), spec)
+    if name == "table" and Path(settings.get("path", "")).is_dir() and "path" in settings:
+        if "name" in settings:
+            raise UsageError(f"{spec!r} names a folder of several tables; leave name= out")
+        return [Wanted(name, settings | {"path": path}, lengths) for path in tables_of(settings["path"])]
+    return [Wanted(name, settings, lengths)]
+
+
+def _pool(infos: Sequence[DrafterInfo], chosen: Sequence[Wanted]) -> Pool:
+    """The pool of the arms; plain decoding is one arm, last where it is not named."""
     arms: list[tuple[int, int]] = []
-    for spec in wanted or default_pool(target):
-        name, settings = specs.parse(spec)
-        if name not in DRAFTERS:
-            raise UsageError(f"unknown drafter {name!r}; choose one of {', '.join(DRAFTERS)}")
-        if name == PLAIN:
-            specs.build(plain, name, settings, "drafter")
-        lengths = [0] if name == PLAIN else _lengths(settings.pop("draft_length", str(draft_length)), spec)
-        if any(lengths):
-            arms += [(len(drafters), n) if n else (-1, 0) for n in lengths]
-            drafters.append(_open(name, settings, max(lengths), opening))
-        else:
-            arms.append((-1, 0))
-    unique = [arm for i, arm in enumerate(arms) if arm[0] >= 0 or arm not in arms[:i]]
-    return drafters, Pool([d.info for d in drafters], unique).with_plain()
+    drafter = -1
+    for w in chosen:
+        drafter += any(w.lengths)
+        arms += [(drafter, n) if n else (-1, 0) for n in w.lengths]
+    return Pool(infos, [arm for i, arm in enumerate(arms) if arm[0] >= 0 or arm not in arms[:i]]).with_plain()
 
 
-def default_pool(target: Target) -> Sequence[str]:
-    """Lookup and the shipped tables for SmolLM2; lookup and a growing table for any other target."""
-    return SMOLLM2_POOL if target.smollm2 else DEFAULT_POOL
+def model_name(spec: str) -> str:
+    """What a model is called that is loaded from ``spec``; known without loading, or converting, it."""
+    path = Path(spec).expanduser()
+    if spec.endswith(".gguf"):
+        return path.stem
+    return path.resolve().name if spec and path.is_dir() else spec
 
 
-def _open(name: str, settings: dict[str, str], longest: int, opening: Opening) -> Drafter:
-    kind = DRAFTERS[name]
+def heavier(target: Target, drafters: Sequence[Drafter]) -> list[str]:
+    """A line for every drafter that has more parameters than the target: it can hardly save time."""
+    own = target.model.num_parameters()
+    models = [(d.info.name, d.causal.model.num_parameters()) for d in drafters if d.causal is not None]
+    return [
+        f"drafter {name} has {n:,} parameters, more than the {own:,} of target {target.name}: "
+        f"its drafts cost more than they save; use a smaller one"
+        for name, n in models
+        if n > own
+    ]
+
+
+def _made(wanted: Wanted) -> Any:
+    """A drafter, or its Opener. Raises UsageError for an unknown key or value."""
+    kind, settings = DRAFTERS[wanted.name], wanted.settings
     if "draft_length" in kind.settings:
-        settings = settings | {"draft_length": str(longest)}
-    made = specs.build(kind.factory, name, settings, "drafter")
-    drafter: Drafter = made(opening) if callable(made) else made
+        settings = settings | {"draft_length": str(max(wanted.lengths))}
+    return specs.build(kind.factory, wanted.name, settings, "drafter")
+
+
+def _open(wanted: Wanted, opening: Opening) -> Drafter:
+    made = _made(wanted)
+    drafter: Drafter = made.open(opening) if isinstance(made, Opener) else made
     if isinstance(drafter, TableDrafter):
-        drafter.require(opening.target.tokenizer_hash, opening.target.vocab_size)
+        drafter.require(opening.target.tokenizer_hashes, opening.target.vocab_size)
     return drafter
 
 
 def _lengths(value: str, spec: str) -> list[int]:
     """``1+3+8`` as numbers. Raises UsageError for anything else."""
     parts = value.split("+")
-    if not all(p.strip().isdigit() for p in parts):
+    if not all(p.strip().isdecimal() and int(p) <= LONGEST_DRAFT for p in parts):
         raise UsageError(
-            f"draft_length {value!r} of drafter {spec!r} is not 0, a positive number or several like 1+3+8"
+            f"draft_length {value!r} of drafter {spec!r} is not a number from 0 to {LONGEST_DRAFT}"
+            " or several like 1+3+8"
         )
     return [int(p) for p in parts]
 
 
 @lru_cache(maxsize=4)
-def _loaded(path: str, device: str, dtype: str) -> Target:
+def _loaded(path: str, device: str, dtype: str, revision: str | None) -> Target:
     """Contenders that decode side by side share a drafter's weights, each with a cache of its own."""
     from metasd.runtime.load import load_target
 
-    return load_target(path, device, dtype)
+    return load_target(path, device, dtype, revision=revision)

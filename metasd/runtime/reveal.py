@@ -88,8 +88,9 @@ class LiveRevealer:
         """``token`` is committed at ``position``.
 
         Args:
-            proposals: [D] what each drafter proposes there; None for a model drafter.
-            chances: [D] chance that each drafter's first token is accepted given ``token``, NaN without one.
+            proposals: [D] what each drafter proposes there; None for one that is not free.
+            chances: [D] chance that each drafter's first token is accepted given ``token``, NaN without one, or where
+                it cannot be told: what such a drafter would have done stays unknown.
             signals: [D, F] what each drafter showed before it.
         """
         self._positions.append(position)
@@ -97,6 +98,8 @@ class LiveRevealer:
         shown = np.where(self.inside[:, None], signals, np.float32(np.nan))
         for d in np.flatnonzero(self.longest).tolist():
             tokens = proposals[d]
+            if tokens is None and np.isnan(chances[d]):
+                continue
             offered = int(self.longest[d]) if tokens is None else min(len(tokens), int(self.longest[d]))
             if offered:
                 self._open.append(Proposal(position, d, offered, tokens, shown))

@@ -5,11 +5,13 @@ The one place that knows temperature, top-k and top-p; drafters, verifier and re
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 
 from metasd.core.errors import UsageError
+from metasd.core.limits import LEAST_TEMPERATURE
 
 OVERLAP_TEMPERATURE = 1.0
 """At which distributions are compared at temperature 0, where one-hot against one-hot would only count matches."""
@@ -24,12 +26,12 @@ class Sampling:
     top_p: float | None = None
 
     def __post_init__(self) -> None:
-        if not self.temperature >= 0:
-            raise UsageError(f"temperature {self.temperature} is out of range; use 0 or more")
+        if self.temperature and not LEAST_TEMPERATURE <= self.temperature < math.inf:
+            raise UsageError(f"temperature {self.temperature} is out of range; use 0, or {LEAST_TEMPERATURE} or more")
         if self.top_k is not None and self.top_k < 1:
             raise UsageError(f"top_k {self.top_k} is out of range; use 1 or more")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise UsageError(f"top_p {self.top_p} is out of range; use a number above 0 and at most 1")
+        if self.top_p is not None and not LEAST_TEMPERATURE <= self.top_p <= 1:
+            raise UsageError(f"top_p {self.top_p} is out of range; use {LEAST_TEMPERATURE} to 1")
 
     @property
     def greedy(self) -> bool:

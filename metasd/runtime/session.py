@@ -7,6 +7,9 @@ before the first round and timed apart, so plain decoding is a pass of width 1 a
 Time: a round lasts from the end of the one before, so whatever a policy or a callback of its own takes is in it. What
 is neither drafting nor catching up counts as verification.
 
+A pass that fails or is interrupted leaves the session as it was before the round: the round can be played again. Inside
+a commit it cannot be put back, so the session is closed.
+
 With full information of scope "all", every model drafter reads the new tokens after each round: their number is added
 to that round's ``catch_up`` and the time to its ``catch_up_seconds``.
 """
@@ -15,13 +18,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metasd.core import noise
 from metasd.core.costs import CostModel
-from metasd.core.errors import UsageError
+from metasd.core.errors import SessionClosedError, UsageError
 from metasd.core.pool import Pool
 from metasd.core.records import Context, Floats, Ints, Revealed, Rounds, draft_budget, settle
 from metasd.drafters.base import Draft, Drafter
@@ -34,6 +38,19 @@ from metasd.runtime.verify import Verdict
 
 OnTokens = Callable[[int, list[int], int, int], object]
 """Called after every round with (prompt index, tokens emitted, arm, how many of them were drafted)."""
+
+
+@dataclass(slots=True)
+class Start:
+    """The beginning of a text: seconds the target read the prompt, seconds the drafters took it in, both by wall time.
+
+    first_token_seconds: from the prompt to the first tokens; None before them.
+    """
+
+    tokens: int
+    prefill_seconds: float
+    begin_seconds: float
+    first_token_seconds: float | None = None
 
 
 class LiveSession:
@@ -51,10 +68,11 @@ class LiveSession:
 
     Attributes:
         texts: tokens emitted for each prompt so far.
-        prefill_seconds: reading of prompts, in no round.
+        starts: what each prompt took before and until its first tokens; in no round but the first of each.
         forward_seconds, seconds: wall time inside models' passes, and of all rounds, whatever the clock.
 
-    Raises UsageError for a prompt that does not fit a model's context, or a setting out of range.
+    Raises UsageError for a prompt that does not fit a model's context, or a setting out of range; SessionClosedError
+    when used after an interrupt inside a commit.
     """
 
     lanes = 1
@@ -82,7 +100,7 @@ class LiveSession:
         self.pool, self.prompts, self.seed = pool, list(prompts), seed
         self.max_new_tokens, self.clock, self.costs, self.on_tokens = max_new_tokens, clock, costs, on_tokens
         self._stops: Stops = stops or {}
-        sampling = sampling or Sampling()
+        self.sampling = sampling = sampling or Sampling()
         revealer = _revealer(pool, feedback, scope, censored, sampled=not sampling.greedy)
         catch_all = revealer is not None and scope == "all"
         self._lane = Lane(target, drafters, sampling, overlap=overlap, revealer=revealer, catch_all=catch_all)
@@ -90,8 +108,9 @@ class LiveSession:
         self._columns = costs.columns(pool) if costs is not None else None
         self._check()
         self.texts: list[list[int]] = [[] for _ in self.prompts]
-        self.prefill_seconds = self.seconds = self.forward_seconds = 0.0
-        self._at, self._opened = 0, False
+        self.starts: list[Start] = []
+        self.seconds = self.forward_seconds = 0.0
+        self._at, self._opened, self._closed = 0, False, False
 
     @property
     def done(self) -> bool:
@@ -141,10 +160,14 @@ class LiveSession:
         rounds = self._settle(arm, remaining, draft, verdict, end)
         emitted = tokens[: int(rounds.emitted[0])]
         context = len(self._lane.text)
+        self._closed = True  # until every drafter has the tokens
         read, reading = self._lane.commit(emitted, verdict, ends=end <= len(emitted))
         self.forward_seconds += self._lane.passes - passes
         total = time.perf_counter() - self._mark
         self.seconds += total
+        if not answer:
+            start = self.starts[-1]
+            start.first_token_seconds = start.prefill_seconds + start.begin_seconds + total
         if self.clock == "measured":
             caught = draft.catch_up_seconds + reading
             rounds.draft_seconds, rounds.catch_up_seconds = np.array([drafting]), np.array([caught])
@@ -152,7 +175,8 @@ class LiveSession:
         else:
             self._model_time(rounds, context, read)
         rounds.catch_up += read.sum()
-        self._advance(rounds, emitted, arm)
+        self._advance(rounds, emitted)
+        self._say(rounds, emitted, arm)
         return rounds
 
     def reveal(self) -> Revealed:
@@ -160,6 +184,15 @@ class LiveSession:
         if self._lane.revealer is None:
             raise UsageError("this session gives bandit feedback; make it with feedback='full' to reveal more")
         return self._lane.revealer.reveal()
+
+    @property
+    def prefill_seconds(self) -> float:
+        """Seconds of reading prompts, by target and drafters, in no round."""
+        return sum(s.prefill_seconds + s.begin_seconds for s in self.starts)
+
+    def close(self) -> None:
+        """Let go of the models' caches: from now on only what was decoded can be read."""
+        del self._lane
 
     @property
     def forward_share(self) -> float | None:
@@ -178,19 +211,23 @@ class LiveSession:
             raise UsageError("the drafters are not those of the pool; build both together")
         for name, tokens in self.prompts:
             check_fits(self._target, name, len(tokens), self.max_new_tokens)
-            for model in self._lane.models.values():
-                model.check_fits(name, len(tokens) + self.max_new_tokens)
+            for drafter in self._lane.drafters:
+                drafter.check_fits(name, len(tokens), self.max_new_tokens)
 
     def _open(self) -> None:
-        """Read the next prompt, if this has not been done."""
+        """Read the next prompt, if this has not been done. Raises SessionClosedError after an interrupted commit."""
+        if self._closed:
+            raise SessionClosedError("this session was interrupted inside a commit and is closed; open a new one")
         if self._opened:
             return
         started = time.perf_counter()
         name, prompt = self.prompts[self._at]
         self._lane.open(prompt, self.max_new_tokens, self.seed, name)
-        self._opened = True
+        self._closed = True  # until every drafter has the prompt
+        begin = self._lane.begin(self.seed, name)
+        self._opened, self._closed = True, False
         self._mark = time.perf_counter()
-        self.prefill_seconds += self._mark - started
+        self.starts.append(Start(len(prompt), self._mark - started - begin, begin))
 
     def _settle(self, arm: int, remaining: int, draft: Draft, verdict: Verdict, end: int) -> Rounds:
         overlap = None
@@ -216,14 +253,18 @@ class LiveSession:
             overlap=overlap,
         )
 
-    def _advance(self, rounds: Rounds, emitted: list[int], arm: int) -> None:
-        """Hand the tokens on; go on to the next prompt after the last of them. The next round's time starts here."""
-        prompt = self._at
-        self.texts[prompt].extend(emitted)
+    def _advance(self, rounds: Rounds, emitted: list[int]) -> None:
+        """Take the tokens into the text; go on to the next prompt after the last of them."""
+        self.texts[self._at].extend(emitted)
         if rounds.finished[0]:
-            self._at, self._opened = prompt + 1, False
+            self._at, self._opened = self._at + 1, False
+        self._mark = time.perf_counter()
+        self._closed = False
+
+    def _say(self, rounds: Rounds, emitted: list[int], arm: int) -> None:
+        """Hand the tokens on. The next round's time starts here."""
         if self.on_tokens is not None:
-            self.on_tokens(prompt, emitted, arm, int(rounds.accepted[0]))
+            self.on_tokens(int(rounds.prompt[0]), emitted, arm, int(rounds.accepted[0]))
         self._mark = time.perf_counter()
 
     def _model_time(self, rounds: Rounds, context: int, read: Ints) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from metasd.core.pieces import cut
 from metasd.core.records import NO_END
 from metasd.runtime.load import Target
 
@@ -26,8 +27,7 @@ def ends_in(target: Target, answer: Sequence[int], tokens: Sequence[int], stops:
 
 def shown(target: Target, tokens: Sequence[int], stops: Sequence[str] = ()) -> str:
     """The text of an answer, cut before the first stop string."""
-    text = target.decode(tokens)
-    return text[: min((at for at in map(text.find, stops) if at >= 0), default=len(text))]
+    return cut(target.decode(tokens), stops)
 
 
 def _holds(target: Target, tokens: Sequence[int], stops: Sequence[str]) -> bool:

@@ -25,8 +25,10 @@ def encode(tokenizer: Any, messages: Sequence[Message], name: str, *, raw: bool)
         roles = "a system text" if messages[0]["role"] == "system" else "several turns"
         raise UsageError(f"a prompt has {roles}, {why}")
     text = messages[0]["content"]
-    ids, bare = _ids(tokenizer(text)), _ids(tokenizer(text, add_special_tokens=False))
-    return ids[:-1] if ids[-1:] == [tokenizer.eos_token_id] != bare[-1:] else ids
+    ids = _ids(tokenizer(text))
+    if ids[-1:] != [tokenizer.eos_token_id] or _ids(tokenizer(text, add_special_tokens=False))[-1:] == ids[-1:]:
+        return ids
+    return ids[:-1]
 
 
 def render(tokenizer: Any, messages: Sequence[Message], name: str) -> str:

@@ -15,7 +15,7 @@ from metasd.core import specs
 from metasd.core.records import Ints
 from metasd.core.errors import UsageError
 from metasd.core.noise import key, uniform_at
-from metasd.policies import POLICIES
+from metasd.policies import ALIASES, POLICIES
 from metasd.policies.frontier.rollout import Counterfactuals
 from metasd.core.signals import F
 from metasd.traces.trace import Trace
@@ -32,6 +32,7 @@ def fit(traces: Trace | Sequence[Trace], policy_name: str) -> dict[str, Any]:
     """
     given = [traces] if isinstance(traces, Trace) else list(traces)
     name, _ = specs.parse(policy_name)
+    name = ALIASES.get(name, name)
     if name not in POLICIES:
         raise UsageError(f"unknown policy {name!r}; choose one of {', '.join(POLICIES)}")
     learn = getattr(POLICIES[name], "fit", None)

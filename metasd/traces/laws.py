@@ -109,6 +109,22 @@ def ties(length: int, arms: int, alphas: Sequence[float] | None, period: int | N
     return Law(rates, codes, ("ties",), noise=False, twins=True)
 
 
+def flip(length: int, arms: int, alphas: Sequence[float] | None, period: int | None) -> Law:
+    """Best and worst change places with the text: drafter i has rate i on even texts, rate -1 - i on odd ones.
+
+    Rates lie evenly from 0.2 to 0.8, or as ``alphas`` says; within a text nothing changes. ``period``: texts before
+    each change, 1 by default.
+    """
+    rates = np.linspace(0.2, 0.8, arms) if alphas is None else np.asarray(alphas, np.float64)
+
+    def codes(rng: np.random.Generator, prompts: Ints) -> Codes:
+        odd = (prompts // (period or 1) % 2 == 1)[:, None, None]
+        turned = np.where(odd, np.arange(arms)[::-1], np.arange(arms)).astype(np.uint8)
+        return np.broadcast_to(turned, (len(prompts), length, arms))
+
+    return Law(rates, codes, ("flip",))
+
+
 _Make = Callable[[int, int, Sequence[float] | None, int | None], Law]
 # kind -> (maker, fewest drafters, number of alphas it takes; None: one a drafter)
 LAWS: dict[str, tuple[_Make, int, int | None]] = {
@@ -116,6 +132,7 @@ LAWS: dict[str, tuple[_Make, int, int | None]] = {
     "two-language": (two_language, 2, 3),
     "drift": (drift, 2, 2),
     "alternation": (alternation, 2, 2),
+    "flip": (flip, 2, None),
     "ties": (ties, 2, 1),
 }
 

@@ -53,7 +53,7 @@ def halves(trace: Trace, seed: int) -> tuple[Ints, Ints]:
     if len(trace) < 2:
         raise UsageError(f"a trace of {len(trace)} prompt cannot be split; it needs at least two")
     rng = np.random.default_rng(seed)
-    domains = np.asarray(trace.domains)
+    domains = np.asarray(trace.domains, object)
     sides: tuple[list[int], list[int]] = ([], [])
     for domain in sorted(set(trace.domains)):
         prompts = rng.permutation(np.flatnonzero(domains == domain))

@@ -15,6 +15,7 @@ the first rejection the drafter's chain has left the text: overlap there is a fr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from scipy.special import betaincinv
 
 from metasd.core.records import Bools, Ints
 from metasd.core.errors import UsageError
+from metasd.core.limits import LONGEST_DRAFT, LONGEST_TEXT
 from metasd.core.pool import DrafterInfo, Pool
 from metasd.traces.laws import Codes, Law, law
 from metasd.traces.save import refuse_used, save_trace
@@ -74,21 +76,34 @@ def synthetic(
     coupling: str = "position",
     period: int | None = None,
     concentration: float = 8.0,
+    free: int = 0,
 ) -> Trace:
     """A trace in memory of ``prompts`` texts of ``length`` tokens each; kinds: see ``metasd.traces.laws``.
 
     Above temperature 0 the trace is a sampled one: ``accept`` holds (overlap + bit) / 2, whose mean is the overlap.
+    The first ``free`` drafters count as free, as those that work on tokens alone; the others as models.
     ``overlap=False`` leaves the overlap out (2 D G bytes a position). Equal arguments give equal traces.
     Raises UsageError for an unknown kind or a value out of range.
     """
+    for name, value, low, high in (
+        ("prompts", prompts, 1, 1 << 40),
+        ("draft_length", draft_length, 1, LONGEST_DRAFT),
+        ("length", length, 1, LONGEST_TEXT),
+        ("seed", seed, 0, 1 << 64),
+    ):
+        if not low <= value <= high:
+            raise UsageError(f"{name} {value} is outside {low}..{high}; choose one within")
     made = law(kind, length=length, arms=arms, alphas=alphas, period=period)
-    _check(prompts, draft_length, coupling, temperature, concentration)
+    _check(coupling, temperature, concentration)
+    if not 0 <= free <= arms:
+        raise UsageError(f"free {free} is outside 0..{arms}, the number of arms; choose one within")
     law_settings = {
         "kind": kind,
         "coupling": coupling,
         "rates": made.rates.tolist(),
         "period": period,
         "concentration": concentration,
+        "free": free,
     }
     trace = _empty(made, law_settings, prompts, length, arms, draft_length, seed, temperature, overlap)
     table = _Table.of(made, concentration)
@@ -99,13 +114,10 @@ def synthetic(
     return trace
 
 
-def _check(prompts: int, draft_length: int, coupling: str, temperature: float, concentration: float) -> None:
-    for name, value, low, high in (("prompts", prompts, 1, 1 << 40), ("draft_length", draft_length, 1, 255)):
-        if not low <= value <= high:
-            raise UsageError(f"{name} {value} is outside {low}..{high}; choose one within")
+def _check(coupling: str, temperature: float, concentration: float) -> None:
     if coupling not in ("position", "start"):
         raise UsageError(f"unknown coupling {coupling!r}; choose position or start")
-    if temperature < 0 or concentration <= 0:
+    if not 0 <= temperature < math.inf or not 0 < concentration < math.inf:
         raise UsageError(f"temperature {temperature} and concentration {concentration} must be >= 0 and > 0")
 
 
@@ -131,7 +143,9 @@ def _empty(
 ) -> Trace:
     """The trace with its tables allocated."""
     rows = prompts * length
-    drafters = tuple(DrafterInfo(f"arm{i}", "synthetic", free=False, deterministic=False) for i in range(arms))
+    drafters = tuple(
+        DrafterInfo(f"arm{i}", "synthetic", free=i < law_settings["free"], deterministic=False) for i in range(arms)
+    )
     pool = Pool(drafters, [(d, draft_length) for d in range(arms)])
     deep = (rows, arms, draft_length)
     config = {

@@ -12,6 +12,7 @@ import numpy as np
 import metasd
 from metasd.core import files
 from metasd.core.errors import TraceError, UsageError
+from metasd.core.limits import LONGEST_DRAFT
 from metasd.core.signals import SIGNALS
 from metasd.traces import format as fmt
 from metasd.traces import shard
@@ -129,30 +130,23 @@ class TraceWriter:
         self._known = set(self.done)
 
     def _start(self, resume: bool) -> None:
-        if self.path.exists() and not self.path.is_dir():
-            raise UsageError(f"{self.path} is a file; give a folder with --out")
-        self._refuse_used(resume)
+        check_free(self.path, resume)
         files.make_folder(self.path / fmt.SHARDS)
         self._journal = Journal(self.path)
         try:
-            self._refuse_used(resume)  # another recorder may have come and gone before the journal was ours
+            check_free(self.path, resume=False)  # another recorder may have come and gone before the journal was ours
             self._tidy(0)
             fmt.write_json(self.path / fmt.MANIFEST, self.manifest | {"complete": False})
         except BaseException:
             self._journal.close()
             raise
 
-    def _refuse_used(self, resume: bool) -> None:
-        if not self.path.exists() or all(map(_leftover, self.path.iterdir())):
-            return
-        if resume and not (self.path / fmt.MANIFEST).exists():
-            raise UsageError(f"{self.path} holds files that are no recording; give another --out")
-        raise UsageError(f"{self.path} holds another recording; --resume or another --out")
-
     def _take_over(self) -> None:
         there = fmt.read_manifest(self.path)
         for key in _FIXED:
             difference = _difference(key, there.get(key), self.manifest.get(key))
+            if difference and difference.startswith("config.prompts"):
+                difference = "its prompts are not these, nor what the chat template prints around them, a date perhaps"
             if difference:
                 raise UsageError(f"{self.path} holds another recording: {difference}; give another --out")
         self._journal = Journal(self.path)
@@ -185,6 +179,26 @@ class TraceWriter:
             file.unlink()
 
 
+def check_free(path: Path, resume: bool) -> None:
+    """Raises UsageError unless a recording can be written to ``path``, or with ``resume`` be gone on with there."""
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"{path} is a file; give a folder with --out")
+    if not path.exists() or all(map(_leftover, path.iterdir())):
+        return
+    if not (path / fmt.MANIFEST).exists():
+        raise UsageError(f"{path} holds files that are no recording; give another --out")
+    if not resume:
+        done = sum(len(entry["prompts"]) for entry in fmt.read_journal(path)[0])
+        said = f"{path} holds a recording, {done} prompt{'' if done == 1 else 's'} of it done"
+        raise UsageError(f"{said}; --resume goes on, or give another --out")
+
+
+def begun(path: Path) -> str | None:
+    """When the recording in ``path`` was begun, as its manifest has it; None where nothing is, or it does not say."""
+    moment = fmt.read_manifest(path).get("moment") if (path / fmt.MANIFEST).exists() else None
+    return None if moment is None else str(moment)
+
+
 def final_manifest(manifest: Mapping[str, Any], entries: list[dict[str, Any]]) -> dict[str, Any]:
     """The manifest of a complete recording: shards, totals, unaligned prompts."""
     shards = [{k: e[k] for k in ("shard", "rows", "bytes", "sha256")} | {"prompts": len(e["prompts"])} for e in entries]
@@ -203,8 +217,8 @@ def completed(manifest: Mapping[str, Any]) -> dict[str, Any]:
         raise UsageError(
             f"{len(lengths)} draft_lengths for {len(manifest['pool']['drafters'])} drafters; give one each"
         )
-    if any(not 1 <= n <= 255 for n in lengths):
-        raise UsageError(f"draft_lengths {lengths} are outside 1..255; a trace stores lengths in one byte")
+    if any(not 1 <= n <= LONGEST_DRAFT for n in lengths):
+        raise UsageError(f"draft_lengths {lengths} are outside 1..{LONGEST_DRAFT}; a trace stores lengths in one byte")
     token_dtype = manifest.get("token_dtype", fmt.DEFAULT_TOKEN_DTYPE)
     if token_dtype not in fmt.COLUMNS["tokens"][0]:
         raise UsageError(f"token_dtype {token_dtype!r} is unknown; choose one of {', '.join(fmt.COLUMNS['tokens'][0])}")

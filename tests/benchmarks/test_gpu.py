@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import sys
@@ -136,6 +137,56 @@ def test_the_table_has_every_part_and_a_hundred_columns(
     assert {line.split()[0] for line in lines if line[:1] != " "} >= {"parity", "replay", "speed", "passes", "extra"}
     assert any("FAILED" in line and "ValueError: no" in line for line in lines)
     assert any("2 of 2 texts the same" in line for line in lines)
+
+
+def test_a_cuda_device_is_timed_and_weighed_by_its_own_counters(
+    gpu: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from far import FAR, FarDevice, far
+    from gpu_parts import passes, setting
+    from gpu_parts.worker import Report
+
+    said: list[str] = []
+    for name, result in {
+        "init": None,
+        "empty_cache": None,
+        "reset_peak_memory_stats": None,
+        "max_memory_allocated": 3_000_000,
+        "max_memory_reserved": 4_000_000,
+    }.items():
+        monkeypatch.setattr(f"torch.cuda.{name}", lambda *a, name=name, result=result: said.append(name) or result)
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self) -> None:
+            said.append("record")
+
+        def synchronize(self) -> None:
+            said.append("synchronize")
+
+        def elapsed_time(self, last: Any) -> float:
+            assert said[-1] == "synchronize"  # the last event must have happened
+            return 7.0
+
+    monkeypatch.setattr("torch.cuda.Event", Event)
+    monkeypatch.setattr("torch.cuda.device", lambda device: contextlib.nullcontext(device == FAR))
+
+    def there(kind: Any, device: str, dtype: str) -> Any:
+        target = setting.random_target(setting.TINY, "cpu", dtype)
+        far(target.model)
+        return target
+
+    monkeypatch.setattr(passes, "random_target", there)
+    monkeypatch.setattr(passes, "open_target", lambda s, dtype: there(None, s.device, dtype))
+    report = Report(Pipe(), 1000.0)
+    with FarDevice() as device:
+        passes.measure(gpu.Setting("random", "cuda", "float32", quick=True), report)
+    assert {row["device_seconds"] for row in report.found["rows"]} == {0.007}
+    assert device.waits >= said.count("synchronize") == 3 * len(report.found["rows"])  # three passes a row
+    assert report.found["memory"]["large"] == {"allocated_bytes": 3_000_000, "reserved_bytes": 4_000_000}
+    assert said[:3] == ["init", "empty_cache", "reset_peak_memory_stats"]
 
 
 def test_a_part_that_breaks_dies_or_hangs_is_reported_and_the_others_go_on(

@@ -120,15 +120,12 @@ def test_run_with_a_baseline_gives_speedup_and_regret(models: Path, capsys: pyte
 
 
 def test_the_answer_does_not_depend_on_the_policy(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    answers = [
-        document(capsys, run_arguments(models, "--policy", spec, "--json"))["texts"]
-        for spec in ("random", "fixed:arm=plain", "exp3")
-        if spec != "fixed:arm=plain"
-    ]
-    plain = document(capsys, [*run_arguments(models, "--drafter", "plain", "--policy", "fixed:arm=plain"), "--json"])[
-        "texts"
-    ]
-    assert all(a == plain for a in answers)
+    def answers(*more: str) -> list[list[int]]:
+        texts = document(capsys, run_arguments(models, *more, "--json"))["texts"]
+        return [t["token_ids"] for t in texts]
+
+    plain = answers("--drafter", "plain", "--policy", "fixed:arm=plain")
+    assert all(answers("--policy", spec) == plain for spec in ("random", "fixed:arm=plain", "exp3"))
 
 
 def test_one_prompt_is_streamed_and_painted(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -145,7 +142,10 @@ def test_one_prompt_is_streamed_and_painted(models: Path, tmp_path: Path, capsys
         "random",
     ]
     assert main([*arguments, "--svg", str(picture)]) == 0
-    assert picture.read_text().startswith("<svg")
+    drawn = picture.read_text().replace("&#160;", " ")
+    assert drawn.startswith("<svg")
+    for said in ("w2 w3 w2 w3", "target, policy random, ", "tokens/s"):
+        assert said in drawn
     assert main(arguments) == 0
     assert "the target itself" in capsys.readouterr().out
 

@@ -122,3 +122,16 @@ def test_without_streams_at_all() -> None:
             [sys.executable, "-c", f"{code}sys.exit(main(['policies'{more}]))"], timeout=60, check=False
         )
         assert done.returncode == 0
+
+
+def test_what_c_has_buffered_does_not_follow_the_json() -> None:
+    code = (
+        "import ctypes, sys, metasd.core.results as results\nreal = results.document\n"
+        "def noisy(*given, **more):\n    ctypes.CDLL(None).puts(b'noise')\n    return real(*given, **more)\n"
+        "results.document = noisy\nfrom metasd.cli import main\nsys.exit(main(['policies', '--json']))\n"
+    )
+    program = [sys.executable, "-c", code]
+    buffered = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}  # which C obeys too
+    done = subprocess.run(program, capture_output=True, text=True, timeout=60, check=True, env=buffered)
+    assert json.loads(done.stdout)["schema"] == 1
+    assert done.stderr == "noise\n"

@@ -27,7 +27,7 @@ VOCABULARY = 61
 class Letters:
     """A tokenizer of one token per character; the runtime asks no more of it here."""
 
-    chat_template = None
+    chat_template = eos_token_id = None
 
     def __call__(self, text: str):
         return type("Encoded", (), {"input_ids": [3 + ord(c) % 50 for c in text]})
@@ -104,7 +104,7 @@ def test_folder(target, tmp_path, capsys):
         path = tmp_path / "pool" / row["file"]
         assert row["bytes"] == path.stat().st_size
         assert row["answers"] == row["ended"] + row["limit"] + row["looped"] == (6 if row["domain"] == "all" else 3)
-        TableDrafter(path=str(path)).require("hash", VOCABULARY)
+        TableDrafter(path=str(path)).require(["hash"], VOCABULARY)
     ids = [target.encode(p.text) for p in prompts() if p.domain == "code"]
     own = NgramTable.build(
         [i[-4:] + generated(target, i, 20) for i in sorted(ids, key=lambda i: len(i))], tokenizer="h", vocabulary=99
@@ -141,3 +141,27 @@ def test_refusals(target, tmp_path):
     with pytest.raises(FileError, match="cannot be written"):
         distill(target, prompts(2), tmp_path / "file" / "pool", max_new_tokens=4)
     assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    ("domains", "clash"),
+    [
+        (["Math", "math"], True),
+        (["ALL"], True),
+        (["...", "///", "-"], False),
+        (["d" * 300 + "1", "d" * 300 + "2"], False),
+        (["con", "nul.x", "\u5b57" * 90], False),
+    ],
+)
+def test_names_of_tables(target, tmp_path, domains, clash):
+    asked = [Prompt(str(i), domain, ("w2 w3",)) for i, domain in enumerate(domains)]
+    if clash:
+        with pytest.raises(UsageError, match="do not give different file names"):
+            distill(target, asked, tmp_path / "pool", max_new_tokens=2)
+        assert not (tmp_path / "pool").exists()
+        return
+    tables = distill(target, asked, tmp_path / "pool", max_new_tokens=2)
+    files = [t["file"] for t in tables]
+    assert len({f.lower() for f in files}) == len(domains) + 1
+    assert all(not f.startswith(".") and len(f.encode()) <= 255 for f in files)
+    assert not {"con.safetensors", "nul.x.safetensors"} & set(files)

@@ -185,10 +185,13 @@ def test_table_of_another_tokenizer_is_refused(tmp_path):
     drafter = build(TEXT_DRAFTERS["table"], "table", {"path": str(path)}, "drafter")
     assert drafter.info.name == "table-code"
     assert drafter.info.settings["sha256"]
-    drafter.require("t", 50)
+    drafter.require(["t"], 50)
+    drafter.require(["padded", "t"], 4)  # fewer columns, an added token: its own tokens are there
     with pytest.raises(UsageError, match=r"table-code.*model-a"):
-        drafter.require("other", 50)
-    TableDrafter().require("any", 1)
+        drafter.require(["other"], 50)
+    with pytest.raises(UsageError, match=r"table-code.*token 3.*of 3"):
+        drafter.require(["t"], 3)
+    TableDrafter().require(["any"], 1)
 
 
 def test_unreadable_tables_are_refused(tmp_path):
@@ -214,5 +217,5 @@ def test_shipped_tables_share_a_tokenizer_and_stay_small():
     assert [d.info.settings["domain"] for d in drafters] == ["code", "math", "chat"]
     assert len({d.info.settings["tokenizer"] for d in drafters}) == 1
     for drafter in drafters:
-        drafter.require(drafter.info.settings["tokenizer"], 49152)
+        drafter.require([drafter.info.settings["tokenizer"]], 49152)
         assert module.resolve(drafter.info.settings["path"]).stat().st_size < 500_000

@@ -6,9 +6,51 @@ import math
 import random
 
 import numpy as np
-from handmade import context, one_round
+import pytest
+from handmade import context, one_round, stream
 
 from metasd.policies import make
+
+K, G = 4, 4
+
+
+def windowed(history, window):
+    kept = history[-window:]
+    t = len(kept)
+    out = []
+    for arm in range(K):
+        x = [r for a, r in kept if a == arm]
+        out.append(sum(x) / len(x) + 0.05 * math.sqrt(2 * math.log(t) / len(x)) if x else math.nan)
+    return out
+
+
+def discounted(history, gamma):
+    weights = [gamma ** (len(history) - 1 - i) for i in range(len(history))]
+    n = [sum(w for w, (a, _) in zip(weights, history, strict=True) if a == arm) for arm in range(K)]
+    total = [sum(w * r for w, (a, r) in zip(weights, history, strict=True) if a == arm) for arm in range(K)]
+    return [total[i] / n[i] + 0.05 * math.sqrt(2 * math.log(sum(n)) / n[i]) for i in range(K)]
+
+
+@pytest.mark.parametrize(
+    ("spec", "formula"),
+    [
+        ("sliding-window-ucb:window=30", lambda h: windowed(h, 30)),
+        ("discounted-ucb:gamma=0.9", lambda h: discounted(h, 0.9)),
+    ],
+)
+def test_forgetting_index_sequences(bench, spec, formula):
+    pool, plays = bench.pool(K, plain=False), stream(3)
+    policy = bench.bound(make(spec + ",reward=block_efficiency"), pool, bench.keys(1))
+    history = []
+    for t, play in enumerate(plays, 1):
+        policy.update(one_round(pool, *play))
+        history.append((play[0], play[1] / G))
+        if t >= K:
+            wanted = formula(history)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                index = policy.index(context(pool))[0]
+            np.testing.assert_array_equal(policy.n[0] == 0, np.isnan(wanted))
+            np.testing.assert_allclose(np.where(np.isnan(wanted), np.nan, index), wanted, atol=1e-9)
 
 
 def test_glr_restarts_soon_after_a_change_and_not_before(bench):

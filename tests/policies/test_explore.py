@@ -50,6 +50,17 @@ def test_sequential_halving_drops_by_the_mean_not_by_the_total(bench):
     assert policy.alive.tolist() == [[False, False, True, True]]
 
 
+def test_sequential_halving_takes_the_mean_over_all_phases(bench):
+    """Arm 1: 4 rounds of 4 accepted, then 8 of 1 or 2, mean 28 / 12; arm 3: 2, more in the last phase."""
+    pool = bench.pool(4, plain=False)
+    policy = bench.bound(make("sequential-halving:share=0.4,reward=block_efficiency"), pool, bench.keys(1))
+    for t in range(32):
+        arm = int(policy.select(context(pool, remaining=80))[0])
+        assert arm == ([0] * 4 + [1] * 4 + [2] * 4 + [3] * 4 + [1] * 8 + [3] * 8)[t]
+        policy.update(one_round(pool, arm, (0, 4 if t < 16 else 1 + t % 2, 0, 2)[arm]))
+    assert policy.alive.tolist() == [[False, True, False, False]]
+
+
 def test_epsilon_greedy_equals_scalar_code(bench):
     """Two uniforms a round: the first decides whether to explore, the second which arm; means else."""
     pool, keys, rng, epsilon = bench.pool(3, plain=False), bench.keys(1), random.Random(8), 0.3

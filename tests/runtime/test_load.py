@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import transformers
+from safetensors.torch import load_file, save_file
 
 from metasd.core.errors import UsageError
 from metasd.runtime import gguf, load
-from metasd.runtime.load import Target, as_target, check_fits, load_target, same_tokenizer
+from metasd.runtime.load import NO_LIMIT, Target, as_target, check_fits, load_target, same_tokenizer
+from metasd.runtime.tokenizers import hashes
 
 from .conftest import EOS, VOCAB, tiny_model, tiny_tokenizer
 
@@ -67,6 +75,7 @@ def test_encoding_uses_the_chat_template_unless_raw() -> None:
         (lambda: load_target("no/such/folder"), ["'no/such/folder'", ".gguf"]),
         (lambda: load_target("nothing.gguf"), ["'nothing.gguf'", ".gguf file"]),
         (lambda: load_target(""), ["''", "folder"]),
+        (lambda: load_target(".", revision="main"), ["'main'", "Hugging Face"]),
     ],
 )
 def test_refusals_name_the_value_and_the_mend(call: object, words: list[str]) -> None:
@@ -88,7 +97,7 @@ def test_a_file_that_is_no_gguf_is_refused_and_leaves_nothing(tmp_path: Path, mo
     file.write_bytes(b"not a model")
     with pytest.raises(UsageError, match=r"cannot read bad\.gguf"):
         load_target(str(file))
-    assert list(gguf.cache_folder().iterdir()) == []
+    assert gguf.kept() == []
 
 
 def test_context_is_checked_by_prompt_id(tiny_target: Target) -> None:
@@ -105,6 +114,97 @@ def test_another_tokenizer_is_refused(tiny_target: Target) -> None:
     same_tokenizer(tiny_target, "twin", tiny_tokenizer())
     with pytest.raises(UsageError, match=r"'other' has another tokenizer than target tiny"):
         same_tokenizer(tiny_target, "other", tiny_tokenizer(VOCAB - 1))
+
+
+def test_added_tokens_make_no_other_tokenizer(tiny_target: Target) -> None:
+    padded = tiny_tokenizer()
+    padded.add_special_tokens({"pad_token": "<pad>", "additional_special_tokens": ["<user>"]})
+    same_tokenizer(tiny_target, "padded", padded)
+    same_tokenizer(as_target(tiny_target.model, padded, "padded"), "base", tiny_tokenizer())
+    assert hashes(padded)[0] != tiny_target.tokenizer_hash
+    assert tiny_target.tokenizer_hash in hashes(padded), "a table made for the base serves it"
+
+
+def saved_with(saved: Path, folder: Path, change: Callable[[dict[str, Any], dict[str, torch.Tensor]], None]) -> str:
+    """A copy of the model in ``saved`` whose configuration and weights were changed."""
+    shutil.copytree(saved, folder)
+    config, weights = json.loads((folder / "config.json").read_text()), load_file(folder / "model.safetensors")
+    change(config, weights)
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    return str(folder)
+
+
+def without(*keys: str) -> Callable[[dict[str, Any], dict[str, torch.Tensor]], None]:
+    return lambda config, weights: [weights.pop(key) for key in keys] and None
+
+
+QK = [f"model.layers.{i}.self_attn.{x}_proj.weight" for i in (0, 1) for x in "qk"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (without(*QK), ["lacks model.layers.0.self_attn.k_proj.weight", "and 1 more", "whole"]),
+        (without("lm_head.weight"), ["lacks lm_head.weight"]),
+        (lambda c, w: w.update({"score.weight": torch.zeros(1, 16)}), ["does not use: score.weight"]),
+        (lambda c, w: c.update(model_type="t5", architectures=["T5ForConditionalGeneration"]), ["T5Config", "decoder"]),
+        (lambda c, w: c.update(model_type="vit"), ["ViTConfig", "no causal language model"]),
+        (
+            lambda c, w: c.update(model_type="mine", auto_map={"AutoConfig": "conf.Mine"}),
+            ["code of its own", "not supported", "use a model"],
+        ),
+    ],
+)
+def test_checkpoints_that_are_not_whole_or_no_causal_model_are_refused(
+    saved: Path, tmp_path: Path, change: Any, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = saved_with(saved, tmp_path / "changed", change)
+    with pytest.raises(UsageError) as caught:
+        load_target(folder)
+    assert "\n" not in str(caught.value)
+    for word in ["'" + folder, *words]:
+        assert word in str(caught.value)
+    assert capsys.readouterr().out == ""
+
+
+def test_how_it_is_loaded_is_told(saved: Path) -> None:
+    assert load_target(str(saved)).dtype == "float32", "auto on a CPU"
+    own = load_target(str(saved), attention="eager", device_map="cpu")
+    assert own.dtype == "float64", "auto where layers are placed: the checkpoint's own"
+    assert own.arithmetic == {"attention": "eager", "linear": "torch"}
+    assert load_target(str(saved), attention="sdpa").arithmetic["attention"] == "sdpa"
+    with pytest.raises(UsageError, match=r"FlashAttention|flash_att"):
+        load_target(str(saved), attention="flash_attention_2")
+
+
+def test_a_model_without_a_limit_reads_anything() -> None:
+    sizes: dict[str, Any] = {"vocab_size": VOCAB, "hidden_size": 16, "n_layer": 1, "n_head": 2}
+    bloom = transformers.BloomForCausalLM(transformers.BloomConfig(**sizes))
+    target = as_target(bloom, tiny_tokenizer(), "bloom")
+    assert target.max_length == NO_LIMIT
+    check_fits(target, "q", 100_000, 1000)
+
+
+@pytest.mark.parametrize("kind", ["longrope", "dynamic"])
+def test_texts_do_not_cross_a_rotary_switch(kind: str) -> None:
+    model = tiny_model(2)
+    own = {"short_factor": [1.0] * 4, "long_factor": [1.0, 3.0, 9.0, 27.0]} if kind == "longrope" else {"factor": 2.0}
+    model.config.rope_parameters = {
+        "rope_type": kind,
+        "rope_theta": 1e4,
+        "original_max_position_embeddings": 64,
+        **own,
+    }
+    switch = 64 if kind == "longrope" else 256
+    target = as_target(model, tiny_tokenizer(), "rope")
+    assert target.switch == switch
+    target = dataclasses.replace(target, max_length=1000)
+    check_fits(target, "q", switch - 8, 8)
+    check_fits(target, "q", switch + 2, 8)
+    for prompt, budget in ((switch - 8, 9), (switch + 1, 8), (switch, 1)):
+        with pytest.raises(UsageError, match=rf"'q' has {prompt} tokens.*rotary factors.*change at {switch}"):
+            check_fits(target, "q", prompt, budget)
 
 
 def test_a_missing_package_is_one_line() -> None:

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 
 from metasd.core.errors import UsageError
 from metasd.core.pool import DrafterInfo
+from metasd.record.reader import PackedReader, StepReader
 from metasd.runtime.load import Target
 from metasd.runtime.models import ModelDrafter, SkipDrafter, parse_layers, without_layers
 from metasd.runtime.registry import DRAFTERS, build_drafters
@@ -132,6 +134,53 @@ def test_skip_is_the_model_without_those_layers(tiny_target: Target) -> None:
     assert drafter.draft(6).tokens == greedy(short, [5, 6, 7], 6)
 
 
+def small(kind: str, **settings: Any) -> Any:
+    config = getattr(transformers, f"{kind}Config")(vocab_size=VOCAB, hidden_size=16, **settings)
+    return transformers.AutoModelForCausalLM.from_config(config).eval()
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("Mamba", {"num_hidden_layers": 3, "state_size": 8}),
+        ("Mamba2", {"num_hidden_layers": 3, "state_size": 8, "num_heads": 8, "head_dim": 4, "n_groups": 1}),
+        ("Bloom", {"n_layer": 3, "n_head": 2}),
+    ],
+)
+def test_layers_that_cannot_be_left_out_are_one_line(kind: str, settings: dict[str, Any]) -> None:
+    model = small(kind, **settings)
+    if kind == "Bloom":
+        model.transformer.h.append(torch.nn.Identity())  # a list of layers of a length nobody would look for
+    with pytest.raises(UsageError, match=f"skip cannot leave layers out of a {kind}ForCausalLM") as caught:
+        without_layers(model, 1, 1)
+    assert "\n" not in str(caught.value)
+
+
+def test_layers_named_otherwise_are_left_out() -> None:
+    shape = {"num_layers": 4, "num_heads": 2, "attention_types": [[["global", "local"], 2]], "window_size": 4}
+    model = small("GPTNeo", max_position_embeddings=64, intermediate_size=16, **shape)
+    skipped = without_layers(model, 1, 2)
+    assert [block.attn.attention.layer_id for block in skipped.transformer.h] == [0, 1]
+    assert skipped.config.num_hidden_layers == 2
+    assert model.config.num_hidden_layers == 4
+
+
+def test_a_text_may_hold_tokens_the_drafter_lacks() -> None:
+    """They are read as its last token, in drafting and in recording, so both say the same."""
+    own = VOCAB - 8
+    model = tiny_model(1, vocab=own)
+    drafter = ModelDrafter(INFO, model, vocab_size=VOCAB)
+    drafter.begin([5, VOCAB - 2, 6])
+    assert drafter.draft(4).tokens == greedy(model, [5, own - 1, 6], 4)
+    drafter.extend([VOCAB - 1])
+    assert drafter.draft(2).tokens == greedy(model, [5, own - 1, 6, own - 1], 2)
+    for reader in (PackedReader(model, drafter.causal.fit), StepReader(model, drafter.causal.fit)):
+        rows = torch.cat([logits for _, logits in reader.read([5, VOCAB - 2, 6], 3, 8)])
+        assert rows.shape[-1] == VOCAB
+        assert int(rows.argmax()) == greedy(model, [5, own - 1, 6], 1)[0]
+        assert reader.grow([VOCAB - 1], [3], [-1]).isfinite().any()
+
+
 def test_layers_are_checked() -> None:
     assert parse_layers("8-20", 30) == (8, 20)
     assert parse_layers("10", 30) == (10, 19)
@@ -200,4 +249,4 @@ def test_every_kind_says_what_it_is() -> None:
     assert list(DRAFTERS) == ["lookup", "table", "model", "skip", "plain"]
     for kind in DRAFTERS.values():
         assert kind.help.endswith(".")
-    assert DRAFTERS["model"].settings == {"path": None, "name": None}
+    assert DRAFTERS["model"].settings == {"path": None, "name": None, "revision": None}

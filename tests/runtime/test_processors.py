@@ -23,8 +23,10 @@ from transformers import LlamaForCausalLM
 
 from metasd.core.errors import UsageError
 from metasd.core.pool import DrafterInfo, Pool
+from metasd.core.prompts import Prompt
 from metasd.core.records import Rounds, concatenate
 from metasd.drafters import LookupDrafter
+from metasd.runtime.conversation import encode_all
 from metasd.runtime.load import Target, as_target
 from metasd.runtime.models import ModelDrafter
 from metasd.runtime.processors import APPLIED, REFUSED
@@ -195,3 +197,17 @@ def test_sampled_texts_have_the_law_of_the_settings(kind: str) -> None:
     assert len(common) > 10
     assert wanted[-1] > 5
     assert stats.chisquare(counts, wanted).pvalue > 1e-7
+
+
+def test_a_later_turn_has_the_whole_conversation_as_its_prompt() -> None:
+    target = shipped.llama(repetition_penalty=1.4, min_new_tokens=3)
+    target.tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
+    turns = ("w5 w9", "w7 w8")
+    first, second = encode_all(target, [Prompt("p", "d", turns)], raw=False, max_new_tokens=6)
+    answer = target.decode(generated(target, first[2], 6))
+    assert second[2] == target.encode([turns[0], answer, turns[1]])
+    drafters, pool = shipped.build(target)
+    session = LiveSession(target, drafters, pool, [(second[0], second[2])], max_new_tokens=BUDGET)
+    while not session.done:
+        session.play(np.array([2]))
+    assert session.texts == [generated(target, second[2])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from metasd.core.signals import F
 
 
 def one_round(pool, arm, accepted, *, remaining=1000, proposed=None, seconds=None, catch_up_seconds=0.0, lanes=1):
-    """The same round on every lane; ``seconds`` of its pass of the target."""
+    """A round on every lane, of ``arm`` with ``accepted``, one for all or [lanes]; ``seconds`` of the target's pass."""
     n, parts = np.full, {}
     if seconds is not None:
         spent = {"draft": 0.0, "verify": float(seconds), "catch_up": float(catch_up_seconds)}
@@ -53,6 +54,13 @@ def revealed(agreement, first=0):
         censored=none.astype(bool),
         signals=np.zeros((0, 0, F)),
     )
+
+
+def stream(seed):
+    """200 of (arm, accepted), 4 arms of draft length 4: every arm comes first once, then any; their chances differ."""
+    rng = random.Random(seed)
+    arms = [*range(4), *(rng.randrange(4) for _ in range(196))]
+    return [(a, sum(1 for _ in range(4) if rng.random() < (0.2, 0.5, 0.7, 0.9)[a])) for a in arms]
 
 
 def uniforms(key):

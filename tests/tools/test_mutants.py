@@ -92,6 +92,7 @@ def test_another_metasd_is_not_tested(mutants: ModuleType, small: Path, tmp_path
     [
         ([("twice", "x", "y")], [], "mutant twice: its old text occurs 3 times in metasd/__init__.py"),
         ([("gone", "z", "y")], ["--list"], "mutant gone: its old text occurs 0 times"),
+        ([("one", "q", "y"), ("gone", "z", "y")], ["--list"], "mutant gone: its old text occurs 0 times"),
         ([("same", "x + y", "x + y")], [], "mutant same replaces its old text by itself"),
         ([("one", "x + y", "x")] * 2, [], "mutant one is there twice"),
         ([("one", "x + y", "x")], ["--only", "two"], "there is no mutant two"),

@@ -36,7 +36,7 @@ def test_a_recording_that_ended_meanwhile_is_not_begun_again(
         return Journal(folder)
 
     monkeypatch.setattr("metasd.traces.writer.Journal", later)
-    with pytest.raises(UsageError, match="holds another recording"):
+    with pytest.raises(UsageError, match="holds a recording, 1 prompt of it done"):
         TraceWriter(tmp_path / "t", manifest)
     assert list(open_trace(tmp_path / "t").ids) == [records[0].id]
 

@@ -110,6 +110,21 @@ def test_two_language_changes_inside_the_prompt() -> None:
     assert trace.domains[:2] == ["a-then-b", "b-then-a"]
 
 
+def test_flip_turns_the_order_of_the_drafters_at_each_text() -> None:
+    trace = synthetic("flip", prompts=40, length=200, arms=3)
+    even = np.isin(np.arange(40), np.arange(0, 40, 2))[np.repeat(np.arange(40), 200)]
+    first = (trace.accepted > 0).mean(axis=0, where=even[:, None])
+    np.testing.assert_allclose(first, [0.2, 0.5, 0.8], atol=0.03)
+    np.testing.assert_allclose((trace.accepted > 0).mean(axis=0, where=~even[:, None]), [0.8, 0.5, 0.2], atol=0.03)
+
+
+def test_the_first_drafters_can_be_free() -> None:
+    trace = synthetic("iid", prompts=2, length=10, arms=3, free=2)
+    assert trace.pool().free.tolist() == [True, True, False]
+    with pytest.raises(UsageError, match="free 4"):
+        synthetic("iid", prompts=2, length=10, arms=3, free=4)
+
+
 def test_alternation_has_one_good_drafter_at_a_time() -> None:
     """Per period and drafter, 40 x 50 positions of rate 0.1 or 0.9: 0.04 is 6 standard errors."""
     trace = synthetic("alternation", prompts=120, length=150, arms=3, period=50)

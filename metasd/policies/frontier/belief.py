@@ -20,13 +20,12 @@ COLD_FREE, COLD_TABLE, COLD_MODEL = 6.0, 3.0, 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class PoolLayout:
     """What of the pool is needed at every step."""
 
     free: Bools  # [D]
-    learns: Bools  # [D] free drafters that have an arm
+    drafts: Bools  # [D] drafters that have an arm
     models: Ints  # drafters that are not free
-    model_arm: Bools  # [K] arms of those
     drafter_of: Ints  # [K]
     draft_length: Ints  # [K]
     plain: Bools  # [K]
@@ -35,7 +34,7 @@ class Layout:
     ladder: tuple[tuple[int, int], ...]  # (shorter, longer) neighbours among the arms of one drafter
 
     @classmethod
-    def of(cls, pool: Pool) -> Layout:
+    def of(cls, pool: Pool) -> PoolLayout:
         count = max(len(pool.drafters), 1)
         free = pool.free if len(pool.drafters) else np.ones(1, bool)
         own = [np.flatnonzero(~pool.plain & (pool.drafter_of == d)) for d in range(count)]
@@ -43,9 +42,8 @@ class Layout:
         longest = max(map(len, sorted_))
         return cls(
             free=free,
-            learns=free & np.array([len(a) > 0 for a in own]),
+            drafts=np.array([len(a) > 0 for a in own]),
             models=np.flatnonzero(~free),
-            model_arm=~free[pool.drafter_of] & ~pool.plain,
             drafter_of=pool.drafter_of,
             draft_length=pool.draft_length,
             plain=pool.plain,
@@ -96,7 +94,7 @@ class Start:
     b: Floats
 
 
-def cold_start(layout: Layout) -> Start:
+def cold_start(layout: PoolLayout) -> Start:
     """One row's worth of belief in the constants above, cut geometrically to each arm's draft length."""
     expected = np.where(layout.free, COLD_FREE, COLD_MODEL)
     rate = (expected - 1.0) / expected
@@ -108,7 +106,7 @@ def cold_start(layout: Layout) -> Start:
     return Start(moments, b)
 
 
-def warm_start(layout: Layout, prior: Prior, rows: float, cold: Start) -> Start:
+def warm_start(layout: PoolLayout, prior: Prior, rows: float, cold: Start) -> Start:
     """``cold`` with the prior's beliefs, worth ``rows`` rows, for the drafters it knows."""
     moments = np.where(prior.known[:, None, None], rows * prior.moments, cold.moments)
     b = np.einsum("kvw,kw->kv", moments[layout.drafter_of], prior.theta)

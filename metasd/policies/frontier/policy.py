@@ -4,16 +4,19 @@ frontier, model drafters from their own rounds, and both from an offline prior w
 from __future__ import annotations
 
 from collections.abc import Mapping
+import math
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from metasd.core.records import Bools, Context, Floats, Ints, Revealed, Rounds, StopReason
 from metasd.core.errors import UsageError
 from metasd.policies.frontier import rollout
 from metasd.policies.base import Policy, best
-from metasd.policies.frontier.belief import Layout, cold_start, gather, geometric, warm_start
+from metasd.policies.frontier.belief import PoolLayout, cold_start, gather, geometric, warm_start
 from metasd.policies.frontier.features import W, features, free_features
+from metasd.policies.frontier.level import BETWEEN, Levels
 from metasd.policies.frontier.prior import Prior, lay_out
 from metasd.policies.frontier.rollout import Counterfactuals
 from metasd.core.pool import Pool
@@ -26,12 +29,13 @@ TEXT_CAP = 100.0  # rows after which those of one text count less and less: a ru
 PATIENCE = 1 / 32  # solve again once the new rows weigh this share of all
 DRAWS = (2.0, 1.0)  # draft tokens accepted and rejected before any: a chance of two in three
 TIE = 1e-9
+STALL = 4.0  # times its expected seconds that a round counts at most: a machine that stops says nothing of its arm
 REJECTED, DRAFT_LIMIT = int(StopReason.REJECTED), int(StopReason.DRAFT_LIMIT)
 TEXT_ENDED, BUDGET_ENDED = int(StopReason.TEXT_ENDED), int(StopReason.BUDGET_ENDED)
 
 
 class Frontier(Policy):
-    """Index of arm k: x.theta_k + alpha sqrt(x^T A^-1 x) [model drafters only] + prior's corrections - rho cost_k.
+    """Index of arm k: x.theta_k + level_k + alpha s sqrt(ln t x^T A^-1 x) [models only] + prior's corrections - rho cost_k.
 
     x: clipped signals (``metasd.policies.frontier.features``); theta_k = A^-1 b_k, a Bayesian linear regression of the tokens a
     round emits. Free drafters learn from every start whose outcome the frontier has resolved, so they need no
@@ -39,8 +43,11 @@ class Frontier(Policy):
     ``docs/default-policy.md``.
 
     Args:
-        objective: ``rounds`` (tokens per round, rho = 0) or ``time`` (tokens per second: rho is the running rate).
-        alpha: width of the confidence bound of model drafters, in tokens.
+        objective: ``rounds`` (tokens per round, rho = 0), ``time`` (tokens per second: rho is the running rate) or
+            ``auto``: time where the session knows what rounds cost, else rounds. ``pursues`` says which it was.
+        watch: ``free`` learns model drafters from their own rounds only; ``all`` from every start, as free ones, at the
+            price of letting each catch up after every round; ``auto`` is ``all`` where rounds are the objective.
+        alpha: width of the confidence bound of model drafters, in standard deviations s of what a round emits.
         n0: rows that an offline prior is worth against what is seen online.
         reward: only ``tokens``; the index is in emitted tokens.
     """
@@ -52,20 +59,24 @@ class Frontier(Policy):
 
     def __init__(
         self,
-        objective: str = "rounds",
+        objective: str = "auto",
+        watch: str = "auto",
         alpha: float = 1.0,
         n0: float = 1000.0,
         reward: str = "tokens",
         mask: bool = True,
     ) -> None:
         super().__init__(reward, mask)
-        if objective not in ("rounds", "time"):
-            raise UsageError(f"objective {objective!r} is unknown; use rounds or time")
+        if objective not in ("auto", "rounds", "time"):
+            raise UsageError(f"objective {objective!r} is unknown; use auto, rounds or time")
+        if watch not in ("auto", "free", "all"):
+            raise UsageError(f"watch {watch!r} is unknown; use auto, free or all")
         if reward != "tokens":
             raise UsageError(f"this policy counts emitted tokens, reward {reward!r} does not fit; use reward=tokens")
         if not (alpha >= 0 and n0 > 0):
             raise UsageError(f"alpha {alpha} must be >= 0 and n0 {n0} > 0")
-        self.objective, self.alpha, self.n0 = objective, alpha, n0
+        self.objective, self.watch, self.alpha, self.n0 = objective, watch, alpha, n0
+        self.pursues = "time" if objective == "time" else "rounds"
         self.prior = "none"
         self._data: Mapping[str, Any] | None = None
 
@@ -78,14 +89,17 @@ class Frontier(Policy):
         """The prior that full counterfactuals of training texts teach (``metasd.policies.frontier.rollout``)."""
         return rollout.fit(data)
 
-    def wants(self, overlap: bool) -> dict[str, Any]:
-        """As ``Policy.wants``; the expected cost of arms too when time is the objective."""
-        cost = {"cost"} if self.objective == "time" else set()
-        return super().wants(overlap) | {"reads": self.reads | cost}
+    def wants(self, overlap: bool, timed: bool = False) -> dict[str, Any]:
+        """As ``Policy.wants``; the expected cost of arms too when it pursues time; the scope as ``watch`` says."""
+        if self.objective == "auto":
+            self.pursues = "time" if timed else "rounds"
+        by_time = self.pursues == "time"
+        scope = ("free" if by_time else "all") if self.watch == "auto" else self.watch
+        return super().wants(overlap, timed) | {"reads": self.reads | ({"cost"} if by_time else set()), "scope": scope}
 
     def bind(self, pool: Pool, lanes: int, *, reset: str | None = None, overlap: bool = True) -> None:
         """As ``Policy.bind``. Raises UsageError when the prior is of other drafters than the pool's."""
-        self._layout = Layout.of(pool)
+        self._layout = PoolLayout.of(pool)
         self._prior: Prior | None = None if self._data is None else lay_out(self._data, pool)
         self.prior = "none" if self._prior is None else self._prior.name
         super().bind(pool, lanes, reset=reset, overlap=overlap)
@@ -101,12 +115,22 @@ class Frontier(Policy):
         self.mass = np.zeros((lanes, drafters, 2))  # weight of the rows solved for, and of those since
         self.text_rows = np.zeros((lanes, drafters))  # rows of the present text
         self.draws = np.zeros((lanes, drafters, 2))  # draft tokens accepted and rejected
+        self.watched = np.zeros((lanes, drafters), bool)  # drafters that starts, not their own rounds, teach
         self.rate = np.zeros((lanes, 2))  # tokens emitted and seconds spent
         self.seen = np.zeros((lanes, drafters, W))  # features at the last choice
         self.asked = np.zeros((lanes, arms))  # cost of each arm at the last choice
+        self._levels = Levels(lanes, arms)
         self._start = cold_start(self._layout)
         if self._prior is not None:
             self._start = warm_start(self._layout, self._prior, self.n0, self._start)
+
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        return super().state_dict() | {f"level.{k}": v.copy() for k, v in vars(self._levels).items()}
+
+    def load_state_dict(self, state: dict[str, NDArray[Any]]) -> None:
+        super().load_state_dict({k: v for k, v in state.items() if not k.startswith("level.")})
+        for name, value in vars(self._levels).items():
+            value[...] = state[f"level.{name}"]
 
     def clear(self, lanes: Ints) -> None:
         moments, b = self._start.moments, self._start.b
@@ -115,12 +139,15 @@ class Frontier(Policy):
         self.P[lanes] = inverse
         self.theta[lanes] = np.einsum("kwv,kv->kw", inverse[self._layout.drafter_of], b)
         self.draws[lanes] = DRAWS
+        self._levels.clear(lanes)
         self.mass[lanes], self.rate[lanes] = 0.0, 0.0
+        self.watched[lanes] = self._layout.free
         self.text_rows[lanes], self.seen[lanes], self.asked[lanes] = 0.0, 0.0, 0.0
 
     def begin(self, lanes: Ints, keys: Any) -> None:
         super().begin(lanes, keys)
         self.text_rows[lanes] = 0.0
+        self._levels.gone[lanes] = BETWEEN
 
     # -- choosing -----------------------------------------------------------------------------------------------
 
@@ -133,7 +160,7 @@ class Frontier(Policy):
             value = np.where(layout.plain, 1.0, value)
         if layout.ladder:
             value = layout.level(value, context.signals[:, :, PROPOSAL])
-        if self.objective == "time":
+        if self.pursues == "time":
             value = value - self._rho(context, value) * self.asked
         return best(value - TIE * layout.draft_length, allowed)
 
@@ -143,11 +170,14 @@ class Frontier(Policy):
         value = (self.theta * self.seen[:, layout.drafter_of]).sum(axis=2)
         if prior is not None:
             value = value + prior.offsets(context, layout.free)
+        value = value + self._levels.here()
         if self.alpha and len(layout.models):
             m = self.seen[:, layout.models]
             spread = ((m[:, :, None, :] @ self.P[:, layout.models])[:, :, 0] * m).sum(axis=2)
+            rounds = self.mass[:, layout.models].sum(axis=(1, 2))
+            scale = (self._levels.noise()[:, 1] * np.log(math.e + rounds))[:, None]
             bonus = np.zeros(self.mass.shape[:2])
-            bonus[:, layout.models] = self.alpha * np.sqrt(np.maximum(spread, 0.0))
+            bonus[:, layout.models] = self.alpha * np.sqrt(scale * np.maximum(spread, 0.0))
             value = value + bonus[:, layout.drafter_of]
         return value
 
@@ -155,7 +185,7 @@ class Frontier(Policy):
         """[B, 1] running tokens a second (the ratio's own value, Dinkelbach 1967); before any round, the best hoped."""
         if context.cost is None or np.isnan(context.cost).any():
             raise UsageError(
-                "objective=time needs the cost of every arm, which is not known here; use objective=rounds"
+                "objective=time needs the cost of every arm, which is not known here; give --costs or use objective=rounds"
             )
         self.asked[...] = context.cost
         tokens, seconds = self.rate[:, 0], self.rate[:, 1]
@@ -166,15 +196,18 @@ class Frontier(Policy):
     # -- learning -----------------------------------------------------------------------------------------------
 
     def update(self, rounds: Rounds) -> None:
-        if self.objective == "time":
-            spent = self.asked[rounds.lane, rounds.arm] if rounds.seconds is None else rounds.seconds
+        if self.pursues == "time":
+            asked = self.asked[rounds.lane, rounds.arm]
+            spent = asked if rounds.seconds is None else np.minimum(rounds.seconds, STALL * asked)
             self.rate[rounds.lane, 0] += rounds.emitted
             self.rate[rounds.lane, 1] += spent
         super().update(rounds)
+        self._levels.gone[rounds.lane] += rounds.emitted
 
     def learn(self, rounds: Rounds, reward: Floats) -> None:
-        """Model drafters: every round of their own that the drafter, not the text's end, brought to an end."""
-        told = self._layout.model_arm[rounds.arm] & (rounds.stop != TEXT_ENDED) & (rounds.stop != BUDGET_ENDED)
+        """Drafters not watched: every round of their own that the drafter, not the text's end, brought to an end."""
+        told = ~self._layout.plain[rounds.arm] & ~self.watched[rounds.lane, self._layout.drafter_of[rounds.arm]]
+        told &= (rounds.stop != TEXT_ENDED) & (rounds.stop != BUDGET_ENDED)
         if not told.any():
             return
         if not told.all():
@@ -199,9 +232,9 @@ class Frontier(Policy):
         return np.where(full, known + geometric(rate, beyond), known)
 
     def observe(self, revealed: Revealed) -> None:
-        """Free drafters: every start whose length is resolved. Censored rows are bounds, not lengths: never used."""
+        """Watched drafters: every start whose length is resolved. Censored rows are bounds, not lengths: never used."""
         layout = self._layout
-        told = layout.learns[revealed.drafter] & (revealed.proposed > 0) & ~revealed.censored & ~revealed.ended
+        told = layout.drafts[revealed.drafter] & (revealed.proposed > 0) & ~revealed.censored & ~revealed.ended
         used = np.flatnonzero(told)
         if not len(used):
             return
@@ -209,7 +242,12 @@ class Frontier(Policy):
         if len(used) > 1:  # rows of one regression together, those of one text in order
             order = np.argsort(lane * len(layout.free) + drafter, kind="stable")
             used, drafter, lane = used[order], drafter[order], lane[order]
-        x = free_features(np.asarray(revealed.signals[used], np.float64), layout.free, drafter)
+        self.watched[lane, drafter] = True
+        signals = np.asarray(revealed.signals[used], np.float64)
+        if layout.free[drafter].all():
+            x = free_features(signals, layout.free, drafter)
+        else:
+            x = features(signals, layout.free)[np.arange(len(drafter)), drafter]
         y = np.minimum(revealed.accepted[used, None], layout.draft_length[layout.arms[drafter]]) + 1.0
         self._add(lane, drafter, x, y, FREE_WEIGHT)
 
@@ -217,6 +255,7 @@ class Frontier(Policy):
         """Learn rows [r], those of one lane and drafter together: features [r, W], yields by draft length [r, M]."""
         first, count, rows = gather(lane, drafter, np.concatenate((x, y), axis=1))
         lane, drafter = lane[first], drafter[first]
+        self._see(lane, drafter, rows, weight, count)
         w = weight * np.minimum(1.0, TEXT_CAP / (1.0 + self.text_rows[lane, drafter]))
         self.text_rows[lane, drafter] += weight * count
         sums = (w[:, None, None] * rows[:, :, :W]).transpose(0, 2, 1) @ rows
@@ -224,6 +263,13 @@ class Frontier(Policy):
         # An arm that the layout repeats is added to once: numpy gathers, adds and puts back.
         self.b[lane[:, None], self._layout.arms[drafter]] += sums[:, :, W:].transpose(0, 2, 1)
         self._solve(lane, drafter, w * count)
+
+    def _see(self, lane: Ints, drafter: Ints, rows: Floats, weight: float, count: Ints) -> None:
+        """Show the local levels what blocks of ``rows`` [g, most, W + M] yielded beyond the regression."""
+        arms = self._layout.arms[drafter]
+        expected = np.einsum("gw,gmw->gm", rows[:, :, :W].sum(axis=1), self.theta[lane[:, None], arms])
+        residual = (rows[:, :, W:].sum(axis=1) - expected) / count[:, None]
+        self._levels.see(lane, np.where(self._layout.free[drafter], 0, 1), arms, residual, weight * count)
 
     def _solve(self, lane: Ints, drafter: Ints, weight: Floats) -> None:
         """Note the ``weight`` [n] of new rows of each (lane, drafter); solve again where enough came together."""

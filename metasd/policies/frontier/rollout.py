@@ -69,7 +69,7 @@ class Counterfactuals:
 
 
 @dataclass(frozen=True, slots=True)
-class Walk:
+class Trajectory:
     """What a policy does on the training texts, and what it makes of every start."""
 
     ahead: Floats  # [N + P] rounds to go; each text has one more row, for its end
@@ -119,7 +119,7 @@ def fit(data: Counterfactuals, iterations: int = 3, tables: bool = True) -> dict
 
 
 def _entry(
-    data: Counterfactuals, d: int, x: Floats, weight: Floats, walk: Walk, hoped: Floats, longest: Floats
+    data: Counterfactuals, d: int, x: Floats, weight: Floats, walk: Trajectory, hoped: Floats, longest: Floats
 ) -> dict[str, Any]:
     """What the prior says of drafter ``d``; ``x`` [N, W] its features, ``longest`` [N] its worth at its longest."""
     rows = data.proposed[:, d] > 0
@@ -188,7 +188,7 @@ def reference_of(data: Counterfactuals, offers: Bools, level: Floats) -> Ints:
     return np.argmax(np.where(offers, rank, -1.0), axis=1)
 
 
-def follow(data: Counterfactuals, chosen: Ints, reference: Ints, emitted: Ints) -> Walk:
+def follow(data: Counterfactuals, chosen: Ints, reference: Ints, emitted: Ints) -> Trajectory:
     """Walk all texts with drafter ``chosen`` [N] at each start; ``reference`` [N]; ``emitted`` [N, D]."""
     rows = np.arange(len(chosen))
     at = rows + data.text()
@@ -204,4 +204,4 @@ def follow(data: Counterfactuals, chosen: Ints, reference: Ints, emitted: Ints) 
         while t < end:
             visited[t] = True
             t += steps[t]
-    return Walk(ahead, at, at + emitted[rows, reference], visited)
+    return Trajectory(ahead, at, at + emitted[rows, reference], visited)

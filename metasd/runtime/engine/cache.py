@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
 
-from metasd.core.errors import UsageError
 from metasd.runtime.engine.forward import Forward
+from metasd.runtime.engine.support import croppable_cache
+from metasd.runtime.engine.trial import check
 
 Tokens = Sequence[int] | NDArray[Any]
 
@@ -26,7 +25,10 @@ Tokens = Sequence[int] | NDArray[Any]
 class CachedModel:
     """One model reading one text at a time.
 
-    Raises UsageError at construction when the model's cache cannot be cropped.
+    A pass that fails or is interrupted may leave layers of different lengths; the cache is then *dirty*, and the next
+    use of it reads the text anew.
+
+    Raises UsageError at construction when the model's cache cannot be rolled back.
 
     Attributes:
         seconds: wall time of all passes so far, cropping the cache for them included (on CUDA: of queueing
@@ -35,6 +37,7 @@ class CachedModel:
     """
 
     def __init__(self, model: Any) -> None:
+        check(model)
         self.model = model
         self.vocab_size = int(model.config.get_text_config().vocab_size)
         self.device = torch.device(model.device)
@@ -42,22 +45,24 @@ class CachedModel:
         self._cache = croppable_cache(model)
         self._text = np.zeros(1024, np.int64)  # the cached tokens, [0, _length) valid
         self._length = 0
+        self._dirty = False
         self._forward = Forward(model)
 
     @property
     def length(self) -> int:
         """Tokens in the cache."""
-        return self._length
+        return 0 if self._dirty else self._length
 
     def reset(self) -> None:
         """Forget the text."""
         self._cache = croppable_cache(self.model)
         self._length = 0
+        self._dirty = False
 
     def shared(self, tokens: Tokens) -> int:
         """Tokens of the text ``tokens`` that are in the cache already: the longest common prefix."""
         given = np.asarray(tokens, np.int64)
-        n = min(self._length, len(given))
+        n = min(self.length, len(given))
         differ = np.flatnonzero(self._text[:n] != given[:n])
         return int(differ[0]) if len(differ) else n
 
@@ -88,6 +93,7 @@ class CachedModel:
 
         The caller must ``label`` them with their values before the next ``shared``, ``forward`` or ``read``.
         """
+        self._dirty = True  # until the caller has said which tokens they were
         start = time.perf_counter()
         logits = self._forward(ids[None], self._cache, rows)[0]
         self.seconds += time.perf_counter() - start
@@ -100,6 +106,7 @@ class CachedModel:
             self._text = np.concatenate([self._text, np.zeros(end, np.int64)])
         self._text[self._length : end] = tokens
         self._length = end
+        self._dirty = False
 
     def wait(self) -> None:
         """Return when the device has finished what was queued, counting the wait as forward time."""
@@ -109,30 +116,15 @@ class CachedModel:
             self.seconds += time.perf_counter() - start
 
     def _crop(self, keep: int) -> None:
-        if keep == self._length:
+        if keep == self.length and not self._dirty:
             return
         if keep == 0:
             self.reset()
             return
         start = time.perf_counter()
+        self._dirty = True
         # negative counts mean "remove" in every release; positive ones changed their meaning
         self._cache.crop(keep - self._length)
         self.seconds += time.perf_counter() - start
         self._length = keep
-
-
-def croppable_cache(model: Any) -> DynamicCache:
-    """A new cache for ``model``. Raises UsageError, naming the type, unless every layer keeps all its tokens."""
-    name = type(model).__name__
-    kind = getattr(getattr(model, "generation_config", None), "cache_implementation", None)
-    if kind not in (None, "dynamic"):
-        raise UsageError(f"{name} wants a {kind} cache, which cannot be cropped; use a model with a dynamic one")
-    if getattr(model, "_is_stateful", False) or model.config.is_encoder_decoder:
-        raise UsageError(f"{name} keeps a state that cannot be cropped; use a decoder-only transformer")
-    cache = DynamicCache(config=model.config)
-    for layer in cache.layers:
-        if type(layer) is not DynamicLayer:
-            raise UsageError(
-                f"{name} caches with {type(layer).__name__}, which cannot be cropped; use a model with full attention"
-            )
-    return cache
+        self._dirty = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,6 +11,9 @@ from torch import Tensor
 
 _CACHE_NAMES = ("cache", "past_key_values")
 """What a pass calls its cache: in transformers since 5.24 the first, before and in others' models the second."""
+
+Mask = Tensor | Mapping[str, Tensor]
+"""[B, length], additive [B, 1, w, length], or one of the latter for every kind of layer."""
 
 
 class Forward:
@@ -27,12 +31,12 @@ class Forward:
 
     @torch.inference_mode()
     def __call__(
-        self, ids: Tensor, cache: Any, rows: int, *, mask: Tensor | None = None, positions: Tensor | None = None
+        self, ids: Tensor, cache: Any, rows: int, *, mask: Mask | None = None, positions: Tensor | None = None
     ) -> Tensor:
         """Read ``ids`` [B, w] behind ``cache``, which grows by them; logits [B, rows, V] of the last ``rows``.
 
-        mask: as transformers takes it, [B, length] or additive [B, 1, w, length]; None shows every token what is
-        before it. positions [B, w]: None counts on from the cache.
+        mask: as transformers takes it; None shows every token what is before it, within the layers' windows.
+        positions [B, w]: None counts on from the cache.
         """
         given: dict[str, Any] = {self._cache_name: cache}
         if self._keeps_logits:
@@ -43,7 +47,7 @@ class Forward:
             given["position_ids"] = positions
         out = self.model(input_ids=ids, use_cache=True, return_dict=True, **given)
         logits: Tensor = out.logits[:, -rows:]
-        return logits
+        return logits.to(ids.device)  # layers may be spread over devices
 
 
 def _parameters(model: Any) -> set[str]:

@@ -42,8 +42,8 @@ def comparators(outcome: TraceOutcome) -> Iterator[tuple[str, str | None, Values
     for label, group in groups.items():
         arm = best_fixed(outcome.fixed_costs(), group)[1]
         yield label, names[arm[0]] if label == BEST_FIXED else None, rounds[every, arm], seconds[every, arm]
-    ideal = outcome.optimum_seconds
-    yield OPTIMUM, None, np.asarray(outcome.optimum, np.float64), seconds[:, 0] * np.nan if ideal is None else ideal
+    ideal = np.full(len(rounds), np.nan) if outcome.optimum_seconds is None else outcome.optimum_seconds
+    yield OPTIMUM, None, np.asarray(outcome.optimum, np.float64), np.asarray(ideal, np.float64)
 
 
 def _row(
@@ -70,10 +70,11 @@ def _row(
 
 def _rates(outcome: TraceOutcome, emitted: Values, seconds: Values) -> dict[str, tuple[Values | None, Values]]:
     """Numerator and denominator of each rate in seconds."""
+    ideal = outcome.optimum_seconds
     return {
         "tokens_per_second": (emitted, seconds),
         "speedup": (outcome.plain_seconds(), seconds),
-        "fraction_of_optimum_seconds": (outcome.optimum_seconds, seconds),
+        "fraction_of_optimum_seconds": (None if ideal is None else np.asarray(ideal, np.float64), seconds),
     }
 
 

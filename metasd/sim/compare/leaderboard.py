@@ -89,7 +89,7 @@ def document(comparison: Comparison, *, reference: str | None = None) -> dict[st
 def groups(outcomes: Sequence[TraceOutcome]) -> Iterator[Group]:
     """Every domain of every trace, every trace, and all traces together where there are several."""
     for outcome in outcomes:
-        labels = np.asarray(outcome.trace.domains)
+        labels = np.asarray(outcome.trace.domains, object)
         domains = list(dict.fromkeys(outcome.trace.domains))
         picked = [(d, np.flatnonzero(labels == d)) for d in domains if len(domains) > 1]
         for domain, rows in [*picked, (ALL, np.arange(len(labels)))]:

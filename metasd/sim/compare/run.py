@@ -7,7 +7,8 @@ position, not by policy): common random numbers, so differences are paired.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from metasd.core.costs import CostModel
 from metasd.core.errors import UsageError
 from metasd.policies import POLICIES, Policy, make
 from metasd.core.pool import Pool
+from metasd.core.results import ALL
 from metasd.sim.compare.job import JobOutcome, Job, fingerprint, merge
 from metasd.sim.compare.outcome import Comparison, Entry, Played, TraceOutcome
 from metasd.sim.oracle.seconds import clairvoyant_seconds
@@ -126,10 +128,14 @@ def _open(
     outcomes: list[TraceOutcome] = []
     for source in traces:
         trace = source if isinstance(source, Trace) else open_trace(source, include_unaligned=include_unaligned)
-        same = sum(o.name.partition(" #")[0] == trace.name for o in outcomes)
-        label = f"{trace.name} #{same + 1}" if same else trace.name
+        label = _label(trace.name, {ALL, *(o.name for o in outcomes)})
         outcomes.append(_opened(label, trace, trace.pool(draft_length), seeds, costs))
     return outcomes
+
+
+def _label(name: str, taken: Container[str]) -> str:
+    """``name``, or ``name #2``, ``name #3``, ...: the first that is not ``taken``."""
+    return next(label for label in chain([name], (f"{name} #{n}" for n in count(2))) if label not in taken)
 
 
 def _opened(name: str, trace: Trace, pool: Pool, seeds: int, costs: CostModel | None) -> TraceOutcome:

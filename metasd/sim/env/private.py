@@ -11,6 +11,8 @@ import itertools
 import weakref
 from typing import Any
 
+from gymnasium.error import ClosedEnvironmentError
+
 _kept: dict[int, Any] = {}
 _numbers = itertools.count(1)
 
@@ -24,8 +26,11 @@ def keep(owner: object, thing: Any) -> int:
 
 
 def fetch(handle: int) -> Any:
-    """What ``keep`` was given. Raises KeyError once its owner is gone or ``drop`` was called."""
-    return _kept[handle]
+    """What ``keep`` was given. Raises ClosedEnvironmentError once its owner is gone or ``drop`` was called."""
+    try:
+        return _kept[handle]
+    except KeyError:
+        raise ClosedEnvironmentError("this environment was closed; make another with gym.make") from None
 
 
 def drop(handle: int) -> None:

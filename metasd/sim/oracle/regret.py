@@ -43,7 +43,7 @@ def plain_seconds(trace: Trace, costs: CostModel) -> Floats:
     position = np.arange(len(trace.tokens)) - np.repeat(trace.offsets[:-1], trace.lengths)
     context = np.repeat(trace.prompt_lengths, trace.lengths) + position
     spent = costs.verify(np.zeros(len(context), np.int64), context)
-    return np.bincount(np.repeat(np.arange(len(trace)), trace.lengths), spent, minlength=len(trace))
+    return np.asarray(np.bincount(np.repeat(np.arange(len(trace)), trace.lengths), spent, len(trace)), np.float64)
 
 
 def speedup(plain: float, seconds: float | None) -> float | None:

@@ -57,7 +57,7 @@ def best_fixed(rounds: NDArray[Any], domains: Sequence[str] | None = None) -> tu
     if domains is None:
         arm = rounds.argmin(axis=1)
     else:
-        group = np.unique(np.asarray(domains, dtype=str), return_inverse=True)[1]
+        group = np.unique(np.asarray(domains, object), return_inverse=True)[1]
         total = np.zeros((group.max(initial=-1) + 1, rounds.shape[1]))
         np.add.at(total, group, rounds)
         arm = total.argmin(axis=1)[group]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from metasd.core.records import Ints, Rounds, StopReason, concatenate
+from metasd.core.costs import CostModel
 from metasd.core.errors import UsageError
 from metasd.sim.replay.run import replay
 from metasd.traces import Trace, take_prompts
@@ -31,7 +32,10 @@ def ordered(rounds: Sequence[Rounds], prompt_of: Ints | None = None) -> list[Row
 
 @dataclass(frozen=True, slots=True)
 class Fidelity:
-    """How two lists of rounds compare, and what the lists exercised."""
+    """How two lists of rounds compare, and what the lists exercised.
+
+    texts_differing: texts that are not, as far as they go, the recorded ones.
+    """
 
     rounds: int
     differing: int
@@ -39,10 +43,11 @@ class Fidelity:
     full_acceptances: int
     switches: int
     ends_inside_draft: int
+    texts_differing: int = 0
 
     @property
     def identical(self) -> bool:
-        return self.differing == 0
+        return self.differing == 0 and self.texts_differing == 0
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {"identical": self.identical}
@@ -76,22 +81,36 @@ def check(
     reset: str | None = None,
     prior: Mapping[str, Any] | None = None,
     budget: int | None = None,
+    costs: CostModel | None = None,
+    texts: Sequence[Sequence[int]] | None = None,
 ) -> Fidelity:
     """Compare the rounds of a live run with the replay of ``trace`` under the same policy.
 
     Args:
         live: the rounds played, ``Rounds.prompt`` indexing ``ids``.
         ids: prompt ids of the run, in the order they were decoded.
+        costs: those the run knew; its replay knows the same, whatever the trace holds.
+        texts: answer tokens of each; compared with the recorded ones.
 
     Raises UsageError when a prompt of the run is not in the trace, or the trace was sampled: above temperature 0 run
     and replay agree in law, not round by round.
     """
     if trace.sampled:
         raise UsageError("the trace was sampled: a run agrees with it in law only; record one at temperature 0")
-    missing = [i for i in ids if i not in set(trace.ids)]
+    same = replace(take_prompts(trace, positions(trace, ids)), costs=costs)
+    replayed = replay(same, spec, draft_length=draft_length, reset=reset, prior=prior, budget=budget, keep_rounds=True)
+    found = compare(ordered(live), ordered(replayed.rounds, replayed.prompt))
+    if texts is None:
+        return found
+    recorded = np.split(same.tokens, same.offsets[1:-1])
+    apart = sum(list(text) != told[:budget].tolist() for text, told in zip(texts, recorded, strict=True))
+    return replace(found, texts_differing=apart)
+
+
+def positions(trace: Trace, ids: Sequence[str]) -> list[int]:
+    """Where the prompts ``ids`` are in the trace. Raises UsageError for one that is not."""
+    at = {name: p for p, name in enumerate(trace.ids)}
+    missing = [name for name in ids if name not in at]
     if missing:
         raise UsageError(f"prompt {missing[0]!r} is not in the trace; record the prompts that are run")
-    at = [list(trace.ids).index(i) for i in ids]
-    same = take_prompts(trace, at)
-    replayed = replay(same, spec, draft_length=draft_length, reset=reset, prior=prior, budget=budget, keep_rounds=True)
-    return compare(ordered(live), ordered(replayed.rounds, replayed.prompt))
+    return [at[name] for name in ids]

@@ -84,7 +84,8 @@ def replay(
     pool = trace.pool(draft_length)
     kept = reset or policy.default_reset
     which = np.arange(first_seed, first_seed + seeds)
-    how: dict[str, Any] = {"costs": costs, "budget": budget, **policy.wants(trace.overlap is not None)}
+    timed = costs is not None or trace.costs is not None
+    how: dict[str, Any] = {"costs": costs, "budget": budget, **policy.wants(trace.overlap is not None, timed)}
     if kept == "never":
         orders = [order_of(trace, seed) for seed in which.tolist()]
         session = TraceSession.in_order(trace, pool, orders=orders, seeds=which.tolist(), **how)

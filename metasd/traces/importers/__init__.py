@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from metasd.core.errors import UsageError
+from metasd.core.results import ALL
 from metasd.traces.importers import specbench, specdecode
 from metasd.traces.importers.lines import Imported
 from metasd.traces.save import refuse_used, save_trace
 from metasd.traces.trace import Trace
+
+_DOMAIN = f"{ALL} (domain)"
 
 FORMATS: dict[str, Callable[..., tuple[Trace, list[str]]]] = {
     "specdecode-bench": specdecode.read,
@@ -28,6 +31,9 @@ def import_trace(format: str, path: str | Path, out: str | Path, **settings: Any
         raise UsageError(f"unknown format {format!r}; choose one of {', '.join(FORMATS)}")
     refuse_used(Path(out))
     trace, warnings = FORMATS[format](Path(path), **settings)
+    if ALL in trace.domains:
+        warnings = [*warnings, f"domain {ALL!r}, the name of the total, is called {_DOMAIN!r} here"]
+        trace.domains = [_DOMAIN if domain == ALL else domain for domain in trace.domains]
     save_trace(trace, out)
     unaligned = len(trace.manifest.get("unaligned", ()))
     return Imported(Path(out), len(trace), len(trace.tokens), unaligned, warnings)

@@ -9,7 +9,8 @@ from metasd.core.errors import UsageError
 from metasd.core.pool import DrafterInfo, Pool
 from metasd.core.records import NO_END, Context, Revealed, StopReason, settle
 from metasd.core.signals import INDEX, F
-from metasd.policies import make
+from metasd.policies import POLICIES, make
+from metasd.policies.frontier.level import Levels
 from metasd.sim.replay.run import replay
 
 from .world import copy_trace
@@ -84,12 +85,66 @@ def test_both_names_and_the_declared_needs():
     wanted = policy.wants(overlap=True)
     assert (wanted["feedback"], wanted["scope"], wanted["censored"], wanted["overlap"]) == (
         "full",
-        "free",
+        "all",
         False,
         False,
     )
     assert "cost" not in wanted["reads"]
-    assert "cost" in make("default:objective=time").wants(overlap=True)["reads"]
+    timed = make("default:objective=time").wants(overlap=True)
+    assert "cost" in timed["reads"]
+    assert timed["scope"] == "free", "watching models costs them a catch-up a round"
+    assert make("default:objective=time,watch=all").wants(overlap=True)["scope"] == "all"
+    assert make("default:watch=free").wants(overlap=True)["scope"] == "free"
+
+
+def test_one_name_is_listed():
+    assert "frontier" not in POLICIES
+    assert make("frontier:alpha=2").settings() == make("default:alpha=2").settings()
+
+
+def test_a_watched_model_learns_from_starts_not_from_its_own_rounds():
+    pool = Pool([SMALL], [(0, 8)])
+    policy = bound("default", pool)
+    policy.select(context(pool))
+    policy.update(played(pool, 0, 3))
+    policy.observe(revealed(pool, 3))
+    before = policy.state_dict()
+    policy.update(played(pool, 0, 3))
+    after = policy.state_dict()
+    assert {k for k in before if not np.array_equal(before[k], after[k])} == {"level.gone"}  # the start came already
+    policy.observe(revealed(pool, 7))
+    assert not np.array_equal(after["b"], policy.state_dict()["b"])
+
+
+def test_an_arm_left_early_is_doubted_again():
+    """Two rounds of bad luck with one model: the bound grows with the rounds played elsewhere until it is tried."""
+    pool = Pool([SMALL, BIG], [(0, 8), (1, 8)])
+    policy = bound("default:watch=free", pool)
+    for _ in range(2):
+        policy.select(context(pool))
+        policy.update(played(pool, 1, 0))
+    tried, rng = [], np.random.default_rng(1)
+    for _ in range(300):
+        arm = int(policy.select(context(pool))[0])
+        tried.append(arm)
+        policy.update(played(pool, arm, int(rng.integers(0, 5)) + 3 * arm))
+    assert 1 in tried[:200]
+    assert np.mean(tried[-50:]) == 1.0
+
+
+def test_a_level_follows_change_and_is_not_believed_where_there_is_none():
+    levels, n = Levels(2, 1), np.arange(2)
+    levels.clear(n)
+    rng = np.random.default_rng(5)
+    arms, kind, weight = np.zeros((2, 1), np.int64), np.ones(2, np.int64), np.ones(2)
+    for t in range(300):
+        noise = rng.normal(size=2)
+        levels.see(n, kind, arms, np.array([[noise[0]], [3.0 * (-1) ** (t // 60) + noise[1]]]), weight)
+        levels.gone[:] += 3
+        here = levels.here()[:, 0]
+    assert abs(here[0]) < 0.2
+    assert here[1] > 2.0  # 300 rounds end in a block of +3
+    assert np.exp(levels.odds[0, 0]) > 0.8 > 0.1 > np.exp(levels.odds[1, 0])
 
 
 @pytest.mark.parametrize("spec", ["default:objective=speed", "default:reward=block_efficiency", "default:alpha=-1"])
@@ -176,7 +231,7 @@ def test_rounds_cut_by_the_text_or_the_budget_say_nothing_of_a_model():
     cut.stop[:] = StopReason.TEXT_ENDED
     policy.update(cut)
     after = policy.state_dict()
-    assert all(np.array_equal(before[k], after[k]) for k in before)
+    assert {k for k in before if not np.array_equal(before[k], after[k])} == {"level.gone"}  # tokens went by, no more
 
 
 def test_an_adversarial_start_is_survived():

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import copy
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import transformers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from transformers import DynamicCache, MambaConfig, MambaForCausalLM, MistralConfig, MistralForCausalLM
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from metasd.core.errors import UsageError
 from metasd.runtime.engine.cache import CachedModel
+from metasd.runtime.engine.support import croppable_cache
 from metasd.runtime.load import Target
 
 
@@ -82,6 +87,7 @@ def test_crop_means_the_same_in_every_release(
         for layer in self.layers:
             layer.keys, layer.values = layer.keys[..., :keep, :], layer.values[..., :keep, :]
 
+    cached = CachedModel(tiny_target.model)  # tried out before
     monkeypatch.setattr(DynamicCache, "crop", crop)
     cached = CachedModel(tiny_target.model)
     cached.read([5, 6, 7, 8, 9])
@@ -90,17 +96,55 @@ def test_crop_means_the_same_in_every_release(
     assert seen == [-3]
 
 
-def test_caches_that_cannot_be_cropped_are_refused_by_name(tiny_target: Target) -> None:
-    sizes: dict[str, Any] = {"vocab_size": 32, "hidden_size": 16, "num_hidden_layers": 1, "pad_token_id": 0}
-    heads: dict[str, Any] = {"num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 16}
-    with pytest.raises(UsageError, match=r"MistralForCausalLM.*DynamicSlidingWindowLayer"):
-        CachedModel(MistralForCausalLM(MistralConfig(**sizes, **heads, sliding_window=8)))
-    CachedModel(MistralForCausalLM(MistralConfig(**sizes, **heads, sliding_window=None)))
-    with pytest.raises(UsageError, match="MambaForCausalLM"):
-        CachedModel(MambaForCausalLM(MambaConfig(**sizes, state_size=4)))
-    config = tiny_target.model.config
-    static = SimpleNamespace(
-        config=config, device="cpu", generation_config=SimpleNamespace(cache_implementation="static")
-    )
-    with pytest.raises(UsageError, match="static cache"):
-        CachedModel(static)
+SIZES: dict[str, Any] = {"vocab_size": 32, "hidden_size": 16, "num_hidden_layers": 2, "pad_token_id": 0}
+HEADS: dict[str, Any] = SIZES | {"num_attention_heads": 2, "intermediate_size": 16}
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "said"),
+    [
+        ("Mamba", SIZES | {"state_size": 4}, "MambaForCausalLM keeps a recurrent state"),
+        ("Lfm2", HEADS | {"num_key_value_heads": 1, "layer_types": ["conv", "full_attention"]}, "Lfm2ForCausalLM"),
+        ("OpenAIGPT", {"vocab_size": 32, "n_embd": 16, "n_layer": 1, "n_head": 2}, "OpenAIGPTLMHeadModel does not use"),
+        ("Bert", HEADS, "BertLMHeadModel"),
+    ],
+)
+def test_what_cannot_be_rolled_back_is_refused_by_name(kind: str, settings: dict[str, Any], said: str) -> None:
+    model = transformers.AutoModelForCausalLM.from_config(getattr(transformers, f"{kind}Config")(**settings)).eval()
+    with pytest.raises(UsageError, match=said) as caught:
+        CachedModel(model)
+    assert "\n" not in str(caught.value)
+
+
+def test_caches_a_model_asks_for_are_replaced_but_for_lossy_ones(tiny_target: Target) -> None:
+    model = copy.copy(tiny_target.model)
+    for asked, refused in (("static", False), ("hybrid", False), ("quantized", True)):
+        model.generation_config = SimpleNamespace(cache_implementation=asked)
+        with pytest.raises(UsageError, match="quantized") if refused else nullcontext():
+            croppable_cache(model)
+
+
+@pytest.mark.parametrize("stage", ["crop", "first pass", "second pass"])
+def test_an_interrupted_pass_leaves_nothing_crooked(
+    tiny_target: Target, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    """Raised when the first of four layers is done, so layers differ in length."""
+    cached = CachedModel(tiny_target.model)
+    cached.forward([5, 6, 7, 8], 1)
+    text = [5, 6, 2, 3] if stage != "second pass" else [5, 6, 7, 8, 9]
+    original = DynamicLayer.crop if stage == "crop" else DynamicLayer.update
+    calls = []
+
+    def interrupted(self: Any, *given: Any, **more: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(self, *given, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DynamicLayer, "crop" if stage == "crop" else "update", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            cached.forward(text, 1)
+    for again in (text, [5, 6, 7, 8, 9, 9]):
+        expected = fresh_logits(tiny_target.model, again, 2)
+        torch.testing.assert_close(cached.forward(again, 2), expected, rtol=0, atol=1e-10)

@@ -28,26 +28,24 @@ def model(dtype: torch.dtype = torch.float32) -> torch.nn.Module:
     return made
 
 
-def test_it_is_installed_only_where_it_is_faster_and_shares_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(narrow, "faster", lambda weight: False)
-    slow = model()
-    assert not narrow.install(slow)
-    assert type(slow[0]) is torch.nn.Linear
-    monkeypatch.setattr(narrow, "faster", lambda weight: True)
-    fast = model()
-    before = [p.data_ptr() for p in fast.parameters()]
-    assert narrow.install(fast)
-    assert [type(m) for m in fast] == [narrow.NarrowLinear] * 2
-    assert [p.data_ptr() for p in fast.parameters()] == before
+def test_it_is_installed_by_shape_dtype_and_library_and_shares_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+    large = model()
+    before = [p.data_ptr() for p in large.parameters()]
+    assert not narrow.installed(large)
+    assert narrow.install(large)
+    assert narrow.installed(large)
+    assert [type(m) for m in large] == [narrow.NarrowLinear] * 2
+    assert [p.data_ptr() for p in large.parameters()] == before
     assert not narrow.install(model(torch.bfloat16))
     small = torch.nn.Sequential(torch.nn.Linear(8, 8))
     small.device, small.dtype = torch.device("cpu"), torch.float32
     assert not narrow.install(small)
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: False)
+    assert not narrow.install(model())
 
 
-def test_faster_says_what_the_clock_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    seconds = iter([2.0, 1.0, 1.0, 1.0])
-    monkeypatch.setattr(narrow, "_seconds", lambda call: next(seconds))
-    weight = torch.ones(4, 4)
-    assert narrow.faster(weight)
-    assert not narrow.faster(weight)
+def test_no_clock_has_a_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a machine was busy with must not choose the arithmetic: resumed recordings and runs must meet it again."""
+    monkeypatch.setattr("time.perf_counter", lambda: pytest.fail("looked at the clock"))
+    assert narrow.install(model()) == torch.backends.mkl.is_available()

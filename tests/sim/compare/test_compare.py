@@ -18,7 +18,7 @@ from metasd.sim.compare.outcome import Comparison
 from metasd.sim.compare.run import compare, default_policies
 from metasd.sim.oracle.regret import rows
 from metasd.sim.replay.run import replay
-from metasd.traces import Trace, synthetic
+from metasd.traces import Trace, save_trace, synthetic
 
 
 def small(seed: int = 0, **more: Any) -> Trace:
@@ -215,3 +215,13 @@ def test_a_policy_that_takes_a_prior_plays_with_and_without_it(monkeypatch: pyte
     assert made["config"]["policies"] == ["told +prior", "told", "random"]
     assert rows_of(made, "told +prior")["arms"]["arm2@4"] == rows_of(made, "told +prior")["rounds"]
     assert rows_of(made, "told")["arms"]["arm0@4"] == rows_of(made, "told")["rounds"]
+
+
+def test_traces_whose_names_clash_stay_apart(tmp_path: Path) -> None:
+    names = ["all", "x", "x #2", "other/x", "another/x"]
+    made = [synthetic("iid", prompts=2, length=5, arms=2, seed=i) for i in range(len(names))]
+    traces = [save_trace(trace, tmp_path / name) for trace, name in zip(made, names, strict=True)]
+    result = document(compare(traces, ["random"], 1, workers=1))
+    assert [t["name"] for t in result["traces"]] == ["all #2", "x", "x #2", "x #3", "x #4"]
+    counted = [(r["trace"], r["prompts"]) for r in result["results"] if r["domain"] == "all"]
+    assert sorted(counted) == [("all", 10), ("all #2", 2), ("x", 2), ("x #2", 2), ("x #3", 2), ("x #4", 2)]

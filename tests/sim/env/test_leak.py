@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import metasd.sim.env.private as vault
+from gymnasium.error import ClosedEnvironmentError
 from metasd.core.records import Context, Revealed, Rounds
 from metasd.sim.env.scalar import MetaSDEnv
 from metasd.sim.replay.session import TraceSession
@@ -210,5 +211,20 @@ def test_an_environment_that_is_gone_leaves_nothing_behind(trace):
     del other
     gc.collect()
     assert not made & set(vault._kept)
-    with pytest.raises(KeyError):
+    with pytest.raises(ClosedEnvironmentError):
         vault.fetch(next(iter(made)))
+
+
+def test_an_environment_that_was_closed_says_so(trace):
+    register_trace("test-closed", trace)
+    env = gym.make("MetaSD-v0", trace="test-closed")
+    env.reset(seed=0)
+    env.close()
+    for call in (lambda: env.unwrapped.step(0), lambda: env.unwrapped.reset()):
+        with pytest.raises(ClosedEnvironmentError, match="was closed; make another"):
+            call()
+    many = gym.make_vec("MetaSD-v0", num_envs=2, trace="test-closed")
+    many.reset(seed=0)
+    many.close()
+    with pytest.raises(ClosedEnvironmentError, match="was closed; make another"):
+        many.unwrapped.step([0, 0])

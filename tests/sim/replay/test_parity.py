@@ -73,7 +73,7 @@ def compared(target: Target, texts: list[live.EncodedPrompt], trace: Trace, spec
     entrants = live.contenders([spec], partial(build, target, length), baseline=False, prior=None)
     live.run(target, entrants, texts, how, reset=reset)
     ids = [name for name, _, _ in texts]
-    return check(entrants[0].rounds, ids, trace, spec, draft_length=length, reset=reset)
+    return check(entrants[0].rounds, ids, trace, spec, draft_length=length, reset=reset, costs=how.costs)
 
 
 @pytest.mark.parametrize("spec", POLICIES)

@@ -1,0 +1,72 @@
+"""What a run says of its own truth: whether texts are plain decoding's, and whether a trace speaks of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from metasd.cli.models import Models
+    from metasd.runtime.contenders import Contender, Decoding
+    from metasd.runtime.parting import Parting
+    from metasd.sim.replay.fidelity import Fidelity
+    from metasd.traces import Trace
+
+
+def to_json(found: Sequence[Parting] | None) -> list[dict[str, Any]] | None:
+    """For a document: see ``Parting``. None where nothing was compared."""
+    return None if found is None else [asdict(parting) for parting in found]
+
+
+def warn(found: Sequence[Parting] | None, texts: int, dtype: str) -> None:
+    """One line on stderr when some of the ``texts`` are not plain decoding's."""
+    if not found:
+        return
+    counts = Counter(parting.policy for parting in found)
+    which = ", ".join(f"{policy} {n} of {texts}" for policy, n in counts.items())
+    widest = max((p for p in found if p.margin is not None), key=lambda p: p.margin or 0.0, default=found[0])
+    close = "" if widest.margin is None else f", where plain decoding's two best logits were {widest.margin:.2g} apart"
+    click.echo(
+        f"metasd: texts differ from plain decoding's in {dtype}: {which}; the clearest at token {widest.position} of "
+        f"{widest.id!r}{close} (docs/lossless.md)",
+        err=True,
+    )
+
+
+def check_same(models: Models, trace: Trace, budget: int) -> None:
+    """Raises UsageError unless ``trace`` was recorded of the texts that are about to be decoded."""
+    from metasd.record.manifest import identity_of
+    from metasd.sim.replay.identity import check_same_texts
+
+    prompts = [(name, tokens) for name, _, tokens in models.texts]
+    check_same_texts(trace, identity_of(models.target), prompts, budget)
+
+
+def check_run(
+    models: Models,
+    entrant: Contender,
+    trace: Trace,
+    *,
+    draft_length: int | None,
+    how: Decoding,
+    prior: Mapping[str, Any] | None = None,
+) -> Fidelity:
+    """The finished run of ``entrant`` against its replay, its texts against the recorded ones."""
+    from metasd.sim.replay.fidelity import check
+
+    return check(
+        entrant.rounds,
+        [name for name, _, _ in models.texts],
+        trace,
+        entrant.spec,
+        draft_length=draft_length,
+        reset=entrant.policy.reset,
+        prior=prior,
+        budget=how.max_new_tokens,
+        costs=how.costs,
+        texts=entrant.session.texts,
+    )

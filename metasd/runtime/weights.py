@@ -1,0 +1,80 @@
+"""Reading a checkpoint: its configuration, its weights, all of them and no others, and its tokenizer.
+
+Every failure is one whole line that names the model and the mend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import torch
+import transformers
+
+from metasd.core.errors import UsageError
+
+NAMED = 3
+"""Weights that a message names at most."""
+
+
+def read(
+    path: str,
+    spec: str,
+    *,
+    dtype: torch.dtype | str,
+    attention: str | None = None,
+    device_map: str | None = None,
+    revision: str | None = None,
+) -> tuple[Any, Any]:
+    """The model and the tokenizer in ``path``, a folder or a Hugging Face id; ``spec`` is what the user called it.
+
+    dtype: "auto" for that of the checkpoint. Raises UsageError for what is not there, is no causal language model,
+    brings code of its own, or has weights missing or left over.
+    """
+    where: dict[str, Any] = {"trust_remote_code": False} | ({"revision": revision} if revision else {})
+    try:
+        _check_kind(transformers.AutoConfig.from_pretrained(path, **where), spec)
+        how = {"attn_implementation": attention, "device_map": device_map}
+        model, found = transformers.AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, output_loading_info=True, **where, **{k: v for k, v in how.items() if v is not None}
+        )
+        tokenizer = transformers.AutoTokenizer.from_pretrained(path, **where)
+    except UsageError:
+        raise
+    except Exception as error:  # the loaders raise many kinds
+        raise UsageError(f"cannot load model {spec!r}: {reason(error)}") from error
+    _check_weights(found, spec)
+    return model, tokenizer
+
+
+def reason(error: Exception) -> str:
+    """The whole message of a loader's error on one line, with the mend where the loader's own would be none here."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    if "trust_remote_code" in said:
+        return "it comes with code of its own, which is not supported; use a model that transformers itself knows"
+    return said
+
+
+def _check_kind(config: Any, spec: str) -> None:
+    name = type(config).__name__
+    if getattr(config, "is_encoder_decoder", False):
+        raise UsageError(f"model {spec!r} ({name}) is an encoder with a decoder; use a decoder-only model")
+    if type(config) not in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise UsageError(f"model {spec!r} ({name}) is no causal language model; use one that continues text")
+
+
+def _check_weights(found: dict[str, Any], spec: str) -> None:
+    for key, what in (("missing_keys", "lacks"), ("mismatched_keys", "has in another shape")):
+        if found.get(key):
+            raise UsageError(f"model {spec!r} {what} {_named(found[key])}; get the checkpoint whole")
+    if found.get("unexpected_keys"):
+        raise UsageError(
+            f"model {spec!r} has weights that its architecture does not use: {_named(found['unexpected_keys'])}; "
+            "it is not the causal language model its configuration says"
+        )
+
+
+def _named(keys: Collection[Any]) -> str:
+    names = sorted(str(key[0] if isinstance(key, tuple) else key) for key in keys)
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
