@@ -9,11 +9,11 @@ A pass takes 1 s for one token, 1.25 for two, 1.5 for three; small drafts 2 toke
 1/16 s, so a round with copy takes 1.5 s (1 without a proposal), one with small 2 s and its catch-up.
 
 Rounds (and seconds) of copy throughout: a 0-3-4-6, 4 (5.5); b 4 (6); c 3 (4.5). Of small: a 0-1-2-3-5-6, 6 (12 + 3/16);
-b 0-3, 2 (4 + 2/16); c 0-2, 2 (4 + 2/16). The fewest: a 0-3-5, 3; b 2; c 2. The fewest seconds: a copy, small (6 tokens
-behind), copy, 5.375; b small, copy, 3.5625; c small, copy, 3.625.
+b 0-3, 2 (4 + 2/16); c 0-2, 2 (4 + 2/16). Of plain: a 7 (7); b 4 (4); c 3 (3). The fewest: a 0-3-5, 3; b 2; c 2. The
+fewest seconds: a copy, plain, copy, plain, 5; b small (1 behind), plain, 3.0625; c plain, 3.
 
-``POLICY`` tries both and keeps the better: a copy, small, copy, ends after 3 (5.375); b copy, small (2 behind), copy,
-copy, 4 (6.625); c copy, small (3 behind), 2 (3.6875).
+``POLICY`` tries all three and keeps the best, the first of equals: a copy, small (6 behind), plain, copy, ends after 4
+(6.375); b copy, small (2 behind), plain, copy, 4 (6.125); c copy, small (3 behind), 2 (3.6875).
 """
 
 from __future__ import annotations
@@ -28,22 +28,26 @@ POLICY = "explore-then-commit:pulls=1,reward=block_efficiency"
 
 ROW = {
     "prompts": 3,
-    "rounds": 9,
-    "drafted": 18,
-    "accepted": 5,
+    "rounds": 10,
+    "drafted": 6 + 6 + 4,
+    "accepted": 4,
     "emitted": 14,
-    "acceptance": 5 / 18,
-    "tokens_per_round": 14 / 9,
-    "seconds": 15.6875,
-    "tokens_per_second": 14 / 15.6875,
-    "switches": 5,
+    "acceptance": 4 / 16,
+    "tokens_per_round": 14 / 10,
+    "seconds": 6.375 + 6.125 + 3.6875,
+    "draft_seconds": 3 * 0.5,
+    "verify_seconds": 8 * 1.5 + 2,
+    "catch_up_seconds": 11 / 16,
+    "tokens_per_second": 14 / 16.1875,
+    "speedup": 14 / 16.1875,
+    "switches": 3 + 3 + 1,
     "catch_up": 6 + 2 + 3,
-    "regret_rounds": (3 - 4) + (4 - 2) + (2 - 2),
+    "regret_rounds": (4 - 4) + (4 - 2) + (2 - 2),
     "oracle_rounds": 3 + 2 + 2,
 }
 """The total row of ``POLICY``, in replay and in a comparison."""
 
-ARMS = {"copy@2": 2 + 3 + 1, "small@2": 3}
+ARMS = {"copy@2": 2 + 2 + 1, "small@2": 3, "plain": 2}
 
 
 def hand_trace() -> Trace:

@@ -35,55 +35,61 @@ def test_the_row_of_a_comparison(made: dict[str, Any]) -> None:
     found = row(made)
     assert {key: found[key] for key in ROW} == pytest.approx(ROW)
     assert found["arms"] == ARMS
-    assert found["fraction_of_optimum"] == pytest.approx(7 / 9)
-    assert found["regret_seconds"] == pytest.approx((5.375 - 5.5) + (6.625 - 4.125) + (3.6875 - 4.125))
-    assert found["oracle_seconds"] == pytest.approx(5.375 + 3.5625 + 3.625)
+    assert found["currency"] == "seconds"
+    assert found["fraction_of_optimum"] == pytest.approx(7 / 10)
+    assert found["regret_seconds"] == pytest.approx((6.375 - 5.5) + (6.125 - 4) + (3.6875 - 3))
+    assert found["oracle_seconds"] == pytest.approx(5 + 3.0625 + 3)
+    assert found["fraction_of_optimum_seconds"] == pytest.approx(11.0625 / 16.1875)
     assert found["oracle_seconds_exact"]
 
 
 def test_the_rows_of_its_domains(made: dict[str, Any]) -> None:
     code, chat = row(made, "code"), row(made, "chat")
-    assert (code["prompts"], code["rounds"], code["emitted"], code["oracle_rounds"]) == (2, 5, 10, 5)
+    assert (code["prompts"], code["rounds"], code["emitted"], code["oracle_rounds"]) == (2, 6, 10, 5)
     assert (chat["prompts"], chat["rounds"], chat["emitted"], chat["oracle_rounds"]) == (1, 4, 4, 2)
-    assert (code["regret_rounds"], chat["regret_rounds"]) == (-1, 2)
-    assert (code["tokens_per_second"], chat["tokens_per_second"]) == pytest.approx((10 / 9.0625, 4 / 6.625))
+    assert (code["regret_rounds"], chat["regret_rounds"]) == (0, 2)
+    assert (code["tokens_per_second"], chat["tokens_per_second"]) == pytest.approx((10 / 10.0625, 4 / 6.125))
+    assert (code["speedup"], chat["speedup"]) == pytest.approx((10 / 10.0625, 4 / 6.125))
 
 
 def test_differences_are_to_the_best_arm_throughout(made: dict[str, Any]) -> None:
-    """small: 10 rounds and 20.4375 s; copy takes 11 rounds, though 16 s."""
+    """plain: 14 rounds and 14 s; small takes 10 rounds and 20.4375 s, copy 11 and 16 s."""
     paired = row(made)["paired"]
-    assert paired["tokens_per_round"] == pytest.approx(14 / 9 - 14 / 10)
-    assert paired["tokens_per_second"] == pytest.approx(14 / 15.6875 - 14 / 20.4375)
+    assert paired["tokens_per_round"] == pytest.approx(14 / 10 - 14 / 14)
+    assert paired["tokens_per_second"] == pytest.approx(14 / 16.1875 - 14 / 14)
 
 
-def test_variance_reduction_is_that_of_pairing(made: dict[str, Any]) -> None:
-    """Variance of two independent runs over that of the difference, over the resamples of three prompts."""
-    emitted, mine, best = (7, 4, 3), (3, 4, 2), (6, 2, 2)
+def test_variance_reduction_is_that_of_pairing() -> None:
+    """Variance of two independent runs over that of the difference, in seconds, over the resamples of three prompts."""
+    emitted, mine, other = (7, 4, 3), (6.375, 6.125, 3.6875), (12.1875, 4.125, 4.125)
+    small = "fixed:arm=small"
+    found = row(document(compare([hand_trace()], [POLICY, small], workers=1), reference=small))
     resamples = Clusters(np.zeros(3)).weights.tolist()
 
-    def rates(rounds: tuple[int, ...]) -> list[float]:
+    def rates(seconds: tuple[float, ...]) -> list[float]:
         return [
-            sum(n * e for n, e in zip(w, emitted, strict=True)) / sum(n * r for n, r in zip(w, rounds, strict=True))
+            sum(n * e for n, e in zip(w, emitted, strict=True)) / sum(n * s for n, s in zip(w, seconds, strict=True))
             for w in resamples
         ]
 
-    a, b = rates(mine), rates(best)
+    a, b = rates(mine), rates(other)
     wanted = (pvariance(a) + pvariance(b)) / pvariance([x - y for x, y in zip(a, b, strict=True)])
-    assert row(made)["paired"]["variance_reduction"] == pytest.approx(wanted)
+    assert found["paired"]["variance_reduction"] == pytest.approx(wanted)
 
 
 def test_comparators(made: dict[str, Any]) -> None:
-    """By domain: copy on code (4 + 3 against 6 + 2), small on chat; by prompt: copy, small, small."""
-    found = {
-        (c["comparator"], c["arm"]): (c["rounds"], c["tokens_per_round"], c["fraction_of_optimum"])
-        for c in made["comparators"]
+    """By seconds. By domain: copy on code (10 s, as plain), plain on chat; by prompt: copy, plain, plain."""
+    keys = ("rounds", "tokens_per_round", "fraction_of_optimum", "seconds", "speedup", "fraction_of_optimum_seconds")
+    found = {(c["comparator"], c["arm"]): tuple(c[key] for key in keys) for c in made["comparators"]}
+    costs = {
+        ("fixed arm", "copy@2"): (11, 16),
+        ("fixed arm", "small@2"): (10, 20.4375),
+        ("fixed arm", "plain"): (14, 14),
+        ("best fixed arm", "plain"): (14, 14),
+        ("best fixed arm of each domain", None): (4 + 4 + 3, 14),
+        ("best fixed arm of each prompt", None): (4 + 4 + 3, 12.5),
+        ("clairvoyant optimum", None): (7, 11.0625),
     }
-    rounds = {
-        ("fixed arm", "copy@2"): 11,
-        ("fixed arm", "small@2"): 10,
-        ("best fixed arm", "small@2"): 10,
-        ("best fixed arm of each domain", None): 9,
-        ("best fixed arm of each prompt", None): 8,
-        ("clairvoyant optimum", None): 7,
+    assert found == {
+        key: pytest.approx((n, 14 / n, 7 / n, s, 14 / s, 11.0625 / s)) for key, (n, s) in costs.items()
     }
-    assert found == {key: pytest.approx((n, 14 / n, 7 / n)) for key, n in rounds.items()}
