@@ -116,7 +116,7 @@ def builder(target: Target, draft_length: int, *, skip: bool) -> Callable[..., t
     The one it returns takes a draft length to cut the pool to.
     """
     layers = max(int(target.model.config.get_text_config().num_hidden_layers) // 5, 1)
-    wanted = [*default_pool(target), *([f"skip:layers={layers}"] if skip else [])]
+    wanted = [*default_pool(smollm2=target.smollm2), *([f"skip:layers={layers}"] if skip else [])]
 
     def build(cut: int | None = None) -> tuple[list[Drafter], Pool]:
         drafters, pool = build_drafters(wanted, target, draft_length=draft_length)

@@ -29,7 +29,7 @@ _IN_ROUNDS = (
     ("regret rounds", "regret_rounds", "+,.1f"),
     ("switches", "switches", ",.0f"),
 )
-_WITH_INTERVAL = {"difference", "fraction_of_optimum"}  # the JSON has them all; a terminal has 100 columns
+_WITH_INTERVAL = {"difference"}  # the JSON has them all; a terminal has 100 columns
 
 
 def show(document: Mapping[str, Any], console: Console) -> None:

@@ -146,7 +146,12 @@ def preview(wanted: Sequence[str], target: str, *, draft_length: int = DRAFT_LEN
 
 def parsed(wanted: Sequence[str], draft_length: int, *, smollm2: bool) -> list[Wanted]:
     """Every SPEC taken apart; a folder that ``metasd distill`` wrote stands for its tables. Raises UsageError."""
-    return [w for spec in wanted or (SMOLLM2_POOL if smollm2 else DEFAULT_POOL) for w in _parsed(spec, draft_length)]
+    return [w for spec in wanted or default_pool(smollm2=smollm2) for w in _parsed(spec, draft_length)]
+
+
+def default_pool(*, smollm2: bool) -> Sequence[str]:
+    """Lookup and the shipped tables for SmolLM2; lookup and a growing table for any other target."""
+    return SMOLLM2_POOL if smollm2 else DEFAULT_POOL
 
 
 def _parsed(spec: str, draft_length: int) -> list[Wanted]:
