@@ -30,7 +30,6 @@ def test_policies_on_emitted_tokens_refuse_another_reward():
 
 WRONG = [
     "metasd-ucb:beta=-1",
-    "metasd-ucb:beta=nan",
     "discounted-ucb:gamma=1.5",
     "sliding-window-ucb:window=0",
     "glr-ucb:memory=1",
@@ -56,6 +55,11 @@ def test_a_setting_out_of_range_is_named(spec):
     key, value = spec.split(":")[1].split("=")
     with pytest.raises(UsageError, match=f"{key} {value}.*out of range"):
         make(spec)
+
+
+def test_a_setting_that_is_no_number_is_named():
+    with pytest.raises(UsageError, match="beta: 'nan' is not a"):
+        make("metasd-ucb:beta=nan")
 
 
 @pytest.mark.parametrize("spec", ["hedgespec:weights=light", "hedgespec:score=nice", "fixed-share:score=nice"])

@@ -110,7 +110,7 @@ def test_the_report_works_at_this_width(
     line = made["timelines"][0]
     assert seen["strips"] == len(rows)
     assert seen["blocks"] == len(line["rounds"][ranked[0]["policy"]])
-    assert seen["colours"] == 3  # one a drafter
+    assert seen["colours"] == 4  # one a drafter, and plain decoding's
     ids = [str(t) for t in line["tokens"]]
     assert seen["first"].split() == seen["second"].split() == ids
     assert seen["other"].split() == [str(t) for t in made["timelines"][1]["tokens"]]
