@@ -107,7 +107,7 @@ def test_describe(trace: Trace, tmp_path: Path) -> None:
     trace.proposed[:20, 1] = trace.accepted[:20, 1] = 0
     trace.draft_tokens = None
     facts = describe(save_trace(trace, tmp_path / "t"))
-    assert (facts["prompts"], facts["rows"], facts["arms"]) == (4, 40, ["arm0@3", "arm1@3"])
+    assert (facts["prompts"], facts["rows"], facts["arms"]) == (4, 40, ["arm0@3", "arm1@3", "plain"])
     first, second = facts["drafters"]
     assert first["accepted"] == pytest.approx(trace.accepted[:, 0].mean())
     assert second["coverage"] == 0.5
