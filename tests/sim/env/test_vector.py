@@ -46,7 +46,7 @@ def test_spaces_types_and_shapes(trace, mode, kwargs):
     for _ in range(60):
         assert obs in env.observation_space
         assert np.isfinite(obs).all()
-        assert info["action_mask"].shape == (N, 3)
+        assert info["action_mask"].shape == (N, 4)
         assert info["action_mask"].dtype == np.int8
         assert info["action_mask"].any(axis=1).all()
         obs, reward, terminated, truncated, info = step(env, env.action_space.sample())
@@ -182,7 +182,7 @@ def test_gymnasiums_wrappers_understand_the_infos(trace):
     for n in range(40):
         _, _, terminated, _, infos = env.step(np.full(N, n % 3))
         for j in range(N):
-            assert infos[j]["action_mask"].shape == (3,)
+            assert infos[j]["action_mask"].shape == (4,)
             assert ("final_info" in infos[j]) == terminated[j]
             ended += terminated[j]
             if terminated[j]:
@@ -234,7 +234,7 @@ def test_wrong_use_is_refused(trace):
     with pytest.raises(UsageError, match="first reset"):
         env.reset(options={"reset_mask": np.eye(N, dtype=bool)[0]})
     env.reset(seed=0)
-    for bad in (np.zeros(N - 1, int), np.zeros(N), np.full(N, 3), np.full(N, -1)):
+    for bad in (np.zeros(N - 1, int), np.zeros(N), np.full(N, 4), np.full(N, -1)):
         with pytest.raises(UsageError, match="actions"):
             env.step(bad)
     with pytest.raises(UsageError, match="reset_mask"):
