@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from metasd.cli.common import emit, json_option
+from metasd.core import shown
 
 
 @click.group("cache")
@@ -42,5 +43,5 @@ def _show(command: str, models: list[tuple[str, int]], as_json: bool, did: str) 
         emit(document(command, {}, [], folder=str(gguf.cache_folder()), models=rows, bytes=total))
         return
     for name, size in models:
-        click.echo(f"{gguf.megabytes(size):>10}  {name}")
-    click.echo(f"{gguf.megabytes(total):>10}  {did} {gguf.cache_folder()}")
+        click.echo(shown.line(f"{gguf.megabytes(size):>10}  {name}"))
+    click.echo(shown.line(f"{gguf.megabytes(total):>10}  {did} {gguf.cache_folder()}"))

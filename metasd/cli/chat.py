@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from metasd.cli.common import load_costs, load_prior, model_options, prior_option, progress_console
+from metasd.cli.common import load_costs, load_prior, loading_options, model_options, prior_option, progress_console
+from metasd.core import lines, shown
 from metasd.core.errors import MetaSDError, UsageError
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ HELP = "/quit ends, /system TEXT says who answers, /clear forgets what was said,
 @click.option("--policy", "spec", default="default", show_default=True, metavar="SPEC")
 @click.option("--costs", type=click.Path(path_type=Path), help="costs.json of this machine.")
 @model_options
+@loading_options
 @prior_option
 def command(system: str | None, spec: str, costs: Path | None, prior: Path | None, **options: Any) -> None:
     """Talk with a target. Lines come from the terminal, or from a pipe, one a question."""
@@ -32,6 +35,8 @@ def command(system: str | None, spec: str, costs: Path | None, prior: Path | Non
 
     if options["raw"]:
         raise UsageError("--raw leaves the chat template out, without which there is no conversation; use metasd run")
+    if system is not None:
+        lines.check_text(system, "--system")
     learned, clock = load_prior(prior), load_costs(costs)
     checked(spec, options, (), trace=None, costs=clock, prior=learned)
     models = open_models((), **options)
@@ -46,7 +51,10 @@ def talk(chat: Chat) -> None:
     screen = progress_console()
     if sys.stdin.isatty():
         screen.print(HELP, style="dim")
-    while (line := _line()) is not None:
+    for number in count(1):
+        line = _line(number)
+        if line is None:
+            return
         word, _, rest = line.strip().partition(" ")
         if word == "/quit":
             return
@@ -55,15 +63,15 @@ def talk(chat: Chat) -> None:
         elif word == "/system":
             chat.system = rest.strip() or None
         elif word.startswith("/"):
-            screen.print(f"unknown command {word}; {HELP}", markup=False, highlight=False)
+            screen.print(shown.line(f"unknown command {word}; {HELP}"), markup=False, highlight=False)
         elif word:
             _answer(chat, line.strip())
 
 
-def _line() -> str | None:
-    """The next line, None at the end. On a terminal it is asked for, and Ctrl-C gives up what is being written."""
+def _line(number: int) -> str | None:
+    """Line ``number``, None at the end. On a terminal it is asked for, and Ctrl-C gives up what is being written."""
     if not sys.stdin.isatty():
-        return sys.stdin.readline() or None
+        return lines.next_of_standard_input(number)
     while True:
         try:
             return input("> ")
@@ -84,7 +92,7 @@ def _answer(chat: Chat, question: str) -> None:
         click.echo("\nstopped: that question is forgotten", err=True)
         return
     except MetaSDError as error:
-        click.echo(f"metasd: {error}; /clear forgets what was said", err=True)
+        click.echo(shown.message(f"metasd: {error}; /clear forgets what was said"), err=True)
         return
     speed = made.tokens_per_second
     said = f"{len(made.tokens)} tokens" + (f", {speed:.1f} tokens/s" if speed else "")

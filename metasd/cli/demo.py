@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from metasd.cli.common import FilePath, ignore_option, progress_console, result_console
+from metasd.core import shown
+from metasd.report.cells import words
 
 if TYPE_CHECKING:
     from metasd.cli.models import Models
@@ -42,12 +44,13 @@ def command(out: Path, target: str, per_domain: int, max_new_tokens: int, ignore
     log.rule("2. replay: every policy on that trace, without the models")
     best = _compare(trace_folder, models, report)
     length = _draft_length(trace_folder, best)
-    log.rule(f"3. run live: {best} at draft length {length}, beside plain decoding and every fixed arm")
+    live = f"3. run live: {best} at draft length {length}, beside plain decoding and every fixed arm"
+    log.rule(words(live, limit=None))
     trace = open_trace(trace_folder)
     lossless = _run(models, best, length, max_new_tokens, trace)
     log.rule("4. check: is what was simulated what runs?")
     identical = _check(models, trace)
-    click.echo(f"report: {report}\ntrace: {trace_folder}")
+    click.echo(f"report: {shown.line(report)}\ntrace: {shown.line(trace_folder)}")
     if not (lossless and identical):
         raise click.ClickException("the demo's own checks failed, see above; please report it with metasd env")
 
@@ -85,7 +88,7 @@ def _record(models: Models, folder: Path, max_new_tokens: int) -> None:
     drafters, pool = models.build()
     done = record(models.target, drafters, pool, models.texts, folder, max_new_tokens=max_new_tokens, resume=True)
     if done["ratio"] is None:
-        click.echo(f"{folder} holds the whole recording already; remove it to record anew")
+        click.echo(f"{shown.line(folder)} holds the whole recording already; remove it to record anew")
         return
     click.echo(
         f"{done['tokens']} positions x {len(pool.drafters)} drafters in {done['seconds']:.0f} s, "
@@ -145,8 +148,8 @@ def _run(models: Models, spec: str, length: int, max_new_tokens: int, trace: Tra
     rows = repeated.merged([live.rows(each, texts) for each in runs])
     show(rows, result_console(), domains=False)
     for remark in repeated.remarks(runs):
-        click.echo(f"the machine was too noisy to compare: {remark}")
-    click.echo(repeated.sentence(repeated.total(rows, spec)))
+        click.echo(shown.line(f"the machine was too noisy to compare: {remark}"))
+    click.echo(shown.line(repeated.sentence(repeated.total(rows, spec))))
     parted = live.parted(models.target, first, texts, how)
     lossless.warn(parted, len(texts), models.target.dtype)
     share = first[-1].session.forward_share or 0.0

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from metasd.core import shown
+
 if TYPE_CHECKING:
     from metasd.cli.models import Models
     from metasd.runtime.contenders import Contender, Decoding
@@ -30,11 +32,11 @@ def warn(found: Sequence[Parting] | None, texts: int, dtype: str) -> None:
     which = ", ".join(f"{policy} {n} of {texts}" for policy, n in counts.items())
     widest = max((p for p in found if p.margin is not None), key=lambda p: p.margin or 0.0, default=found[0])
     close = "" if widest.margin is None else f", where plain decoding's two best logits were {widest.margin:.2g} apart"
-    click.echo(
+    said = (
         f"metasd: texts differ from plain decoding's in {dtype}: {which}; the clearest at token {widest.position} of "
-        f"{widest.id!r}{close} (docs/lossless.md)",
-        err=True,
+        f"{widest.id!r}{close} (docs/lossless.md)"
     )
+    click.echo(shown.line(said), err=True)
 
 
 def check_same(models: Models, trace: Trace, budget: int) -> None:

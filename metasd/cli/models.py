@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from metasd.core import shown
 from metasd.core.errors import UsageError
 from metasd.core.limits import LEAST_TEMPERATURE, LONGEST_DRAFT, LONGEST_TEXT
 from metasd.core.prompts import DEFAULT_DOMAIN, STDIN, Prompt, bundled, load_prompts
@@ -87,7 +87,7 @@ def open_models(
 
     opened, _ = build()  # one that does not fit this target is reported before anything is decoded
     for remark in heavier(loaded, opened):
-        click.echo(f"warning: {remark}", err=True)
+        click.echo(shown.line(f"warning: {remark}"), err=True)
     left_out: list[str] | None = [] if skip_too_long else None
     texts = encode_all(loaded, prompts, raw=raw, max_new_tokens=max_new_tokens, drafters=opened, left_out=left_out)
     say_left_out(left_out, len(prompts))
@@ -140,7 +140,7 @@ def say_left_out(ids: Sequence[str] | None, prompts: int) -> None:
     """Say on stderr which prompts were left out because they do not fit."""
     if ids:
         named = ", ".join(ids[:10]) + (", ..." if len(ids) > 10 else "")
-        click.echo(f"left out {len(ids)} of {prompts} prompts that do not fit: {named}", err=True)
+        click.echo(shown.line(f"left out {len(ids)} of {prompts} prompts that do not fit: {named}"), err=True)
 
 
 def _say_idle(temperature: float, top_k: int | None, top_p: float | None) -> None:
@@ -153,10 +153,10 @@ def _say_idle(temperature: float, top_k: int | None, top_p: float | None) -> Non
 def read_prompts(path: Path | None, prompt: str | None, turns: Literal["first", "all"]) -> list[Prompt]:
     """The prompts of a file, a bundled file named without its folder, or the one given as text."""
     from metasd.core.ids import check_ids
-    from metasd.core.lines import check_text
+    from metasd.core.lines import check_text, standard_input
 
     if prompt is not None:
-        text = sys.stdin.read().removesuffix("\n") if prompt == STDIN else prompt
+        text = standard_input().removesuffix("\n") if prompt == STDIN else prompt
         if not text.strip():
             raise UsageError("--prompt is empty; give it some text")
         check_text(text, "--prompt")

@@ -24,6 +24,7 @@ from metasd.cli.common import (
     reset_option,
     result_console,
 )
+from metasd.core import shown
 
 if TYPE_CHECKING:
     from metasd.cli.models import Models
@@ -140,9 +141,9 @@ def _print(
         others = f"{fidelity.texts_differing} of {texts} texts from the recorded ones"
         click.echo(f"{fidelity.rounds} rounds run, {fidelity.differing} of them differ from the replay; {others}")
     for remark in remarks:
-        click.echo(f"warning: {remark}", err=True)
+        click.echo(shown.line(f"warning: {remark}"), err=True)
     if verdict is not None:
-        click.echo(verdict)
+        click.echo(shown.line(verdict))
 
 
 def document_of(
@@ -160,6 +161,7 @@ def document_of(
 def _shown(models: Models, chosen: Contender, svg: Path | None, steps: int, quiet: bool) -> Iterator[Any]:
     """Inside it answers are painted as ``chosen`` decodes them, or, with ``quiet``, progress is told."""
     from metasd.core.progress import bar
+    from metasd.report.cells import words
     from metasd.report.colours import Painter
 
     if quiet:
@@ -167,7 +169,8 @@ def _shown(models: Models, chosen: Contender, svg: Path | None, steps: int, quie
             yield advance
         return
     if steps > len(models.texts):
-        progress_console().print(f"decoding {steps} texts, those of {chosen.spec} as they come", style="dim")
+        said = f"decoding {steps} texts, those of {chosen.spec} as they come"
+        progress_console().print(words(said, "dim", None))
     headings = [] if len(models.texts) == 1 else [f"{name} ({domain})" for name, domain, _ in models.texts]
     stops = [models.stops.get(name, ()) for name, _, _ in models.texts]
     prompt = models.prompts[0].text

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ _MARKS = (  # UTF-32's begins with UTF-16's, so it comes first
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+STDIN_NAME = "standard input"
+"""What messages call it."""
 _BLANK = " \t\r\n\x1a"  # the last is how DOS ends a file
 _SEPARATORS = re.compile(r"[\s,]*")
 
@@ -49,17 +52,31 @@ def read(path: Path | str) -> str:
     return decode(data, str(path))
 
 
-def decode(data: bytes, name: str) -> str:
-    """Text of ``data``, line ends as one newline. Raises UsageError, naming ``name`` and the line, for other bytes."""
+def standard_input() -> str:
+    """The text of standard input, whole. Raises UsageError for what is no text."""
+    return decode(sys.stdin.buffer.read(), STDIN_NAME)
+
+
+def next_of_standard_input(number: int) -> str | None:
+    """Line ``number``, from 1, of standard input; None at its end. Raises UsageError for what is no text."""
+    data = sys.stdin.buffer.readline()
+    return decode(data, STDIN_NAME, first=number) if data else None
+
+
+def decode(data: bytes, name: str, first: int = 1) -> str:
+    """Text of ``data``, line ends as one newline. Raises UsageError, naming ``name`` and the line, for other bytes.
+
+    first: the number of its first line.
+    """
     encoding, body = next(((e, data[len(m) :]) for m, e in _MARKS if data.startswith(m)), (_guess(data), data))
     try:
         text = body.decode(encoding)
     except UnicodeDecodeError as error:
-        line = body[: error.start].count(b"\n") + 1
+        line = body[: error.start].count(b"\n") + first
         byte = f"byte 0x{body[error.start]:02x}"
         raise UsageError(f"{name} line {line}: not {encoding.upper()} text ({byte}); save the file as UTF-8") from None
     if "\0" in text:
-        line = text[: text.index("\0")].count("\n") + 1
+        line = text[: text.index("\0")].count("\n") + first
         raise UsageError(f"{name} line {line}: holds NUL characters, so the file is damaged or no text; save it anew")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 

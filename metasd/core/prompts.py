@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,8 +95,8 @@ def load_prompts(path: Path | str, turns: Literal["first", "all"] = "first") -> 
     """
     if turns not in ("first", "all"):
         raise UsageError(f"turns {turns!r} is unknown; use first or all")
-    name = "standard input" if str(path) == STDIN else str(path)
-    text = lines.decode(sys.stdin.buffer.read(), name) if str(path) == STDIN else lines.read(path)
+    name = lines.STDIN_NAME if str(path) == STDIN else str(path)
+    text = lines.standard_input() if str(path) == STDIN else lines.read(path)
     if Path(path).suffix == ".txt":
         if not text.strip():
             raise UsageError(f"{name} holds no prompt; write some text into it")

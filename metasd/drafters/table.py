@@ -8,13 +8,13 @@ does; else the next shorter run is tried. A draft ends where no run is known.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from metasd.core import jsontext
 from metasd.core.errors import UsageError
 from metasd.core.pool import DrafterInfo
 from metasd.core.prompts import TOTAL
@@ -187,7 +187,7 @@ def resolve(path: str) -> Path:
 def tables_of(folder: str) -> list[str]:
     """The tables of a folder that ``metasd distill`` wrote, one a domain. Raises UsageError for another folder."""
     try:
-        rows = json.loads((Path(folder) / "manifest.json").read_text(encoding="utf-8"))["tables"]
+        rows = jsontext.loads((Path(folder) / "manifest.json").read_bytes())["tables"]
         files = {str(row["domain"]): str(Path(folder) / row["file"]) for row in rows}
     except (OSError, ValueError, KeyError, TypeError):
         files = {}

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from metasd.core.signals import F
 from metasd.drafters.base import TextDrafter
+from metasd.runtime.sampling import pick
 
 Floats64 = NDArray[np.float64]
 Ints64 = NDArray[np.int64]
@@ -138,17 +139,11 @@ class Branches:
 
 def draw(logits: Tensor, q: Tensor, uniforms: Floats64 | None) -> Tensor:
     """[n] a drafter's next tokens: the likeliest of ``logits``, or drawn from ``q`` with ``uniforms`` [n]."""
-    return logits.argmax(-1) if uniforms is None else invert(q, uniforms)
+    return logits.argmax(-1) if uniforms is None else pick(q, torch.as_tensor(uniforms, device=q.device))
 
 
 def rejected(p: Tensor, q: Tensor, uniforms: Floats64) -> Tensor:
     """[n] draft tokens that the target rejected: drawn from (q - p)+, or from q where nothing can be rejected."""
     excess = (q - p).clamp_(min=0)
-    return invert(torch.where(excess.sum(-1, keepdim=True) > 0, excess, q), uniforms)
-
-
-def invert(weights: Tensor, uniforms: Floats64) -> Tensor:
-    """[n] index drawn from each row of ``weights`` [n, V] >= 0 by ``uniforms`` [n] in (0, 1); weight 0 never is."""
-    reached = weights.double().cumsum(-1)
-    level = torch.as_tensor(uniforms, device=weights.device)[:, None] * reached[:, -1:]
-    return torch.searchsorted(reached, level, right=True)[:, 0]
+    weights = torch.where(excess.sum(-1, keepdim=True) > 0, excess, q)
+    return pick(weights, torch.as_tensor(uniforms, device=q.device))

@@ -17,7 +17,7 @@ from metasd.core.pool import Pool
 from metasd.core.signals import F
 from metasd.drafters.base import Causal, Drafter, TextDrafter
 from metasd.record.chains import Chains
-from metasd.record.columns import Column, invert, walk
+from metasd.record.columns import Column, draw, walk
 from metasd.record.processed import ProcessedReader
 from metasd.record.reader import PackedReader, Reader, reader_for
 from metasd.record.trie import RecordedText
@@ -145,7 +145,7 @@ class Recorder:
             if self.sampling.greedy:
                 token = logits.argmax(-1)
             else:
-                token = invert(self.sampling.probs(logits), noise.uniform_at(key, np.array([len(answer)])))
+                token = draw(logits, self.sampling.probs(logits), noise.uniform_at(key, np.array([len(answer)])))
             answer.append(int(token))
             if self._ends(name, answer) or len(answer) >= self.budget:
                 return answer

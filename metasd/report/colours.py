@@ -14,6 +14,7 @@ from rich.text import Text
 from metasd.core import files, shown
 from metasd.core.pieces import Speller, sources
 from metasd.core.pool import Pool
+from metasd.report.cells import words
 
 # Told apart by most colour-blind readers (Okabe and Ito 2008), one a drafter in pool order.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#999999")
@@ -68,10 +69,10 @@ class Painter:
     def _picture(self) -> str:
         """The answer and its legend as SVG, in whatever fixed-width font the reader has: nothing is fetched."""
         page = Console(record=True, width=100, file=io.StringIO())
-        page.print(Text(self.prompt + "\n", style="bold"))
+        page.print(Text(shown.block(self.prompt) + "\n", style="bold"))
         page.print(self.answer)
         page.print(self.legend())
-        page.print(Text(self.remark, style=TARGET_STYLE))
+        page.print(words(self.remark, TARGET_STYLE, None))
         return re.sub(r"@font-face \{.*?\}", "", page.export_svg(title="metasd run"), flags=re.DOTALL)
 
     def tokens(self, prompt: int, tokens: Sequence[int], arm: int, accepted: int) -> None:
@@ -87,7 +88,7 @@ class Painter:
         self._at, self.answer = prompt, Text()
         self._speller = Speller(self.decode, self.stops[prompt] if self.stops else ())
         if self.headings:
-            self.console.print(Text(shown.line(self.headings[prompt]), style="bold"))
+            self.console.print(words(self.headings[prompt], "bold", None))
 
     def _end(self) -> None:
         if self._at >= 0:
@@ -121,9 +122,9 @@ class Voice:
     def say(self, piece: str, drafter: str | None) -> None:
         """``piece`` of the answer; None: the target's own."""
         style = TARGET_STYLE if drafter is None else colour(self._places[drafter])
-        self._console.print(Text(piece, style=style), end="", soft_wrap=True)
+        self._console.print(Text(shown.block(piece), style=style), end="", soft_wrap=True)
 
     def end(self, remark: str) -> None:
         """The answer is complete; ``remark`` goes to stderr, since it is not part of it."""
         self._console.print()
-        Console(stderr=True).print(Text(remark, style=TARGET_STYLE))
+        Console(stderr=True).print(words(remark, TARGET_STYLE, None))

@@ -7,7 +7,8 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
+
+from metasd.report.cells import words
 
 
 def show_trace(facts: Mapping[str, Any], console: Console) -> None:
@@ -115,7 +116,7 @@ def _print_pairs(title: str, pairs: Mapping[str, str], console: Console) -> None
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for key, value in pairs.items():
-        table.add_row(Text(key), Text(value))
+        table.add_row(words(key), words(value, limit=None))
     console.print(table)
 
 
@@ -126,7 +127,7 @@ def _print_rows(
     for heading, _, spec in columns:
         table.add_column(heading, justify="right" if spec else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text("-" if row.get(key) is None else format(row[key], spec)) for _, key, spec in columns))
+        table.add_row(*(words("-" if row.get(key) is None else format(row[key], spec)) for _, key, spec in columns))
     console.print(table)
 
 

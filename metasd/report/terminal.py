@@ -68,7 +68,7 @@ def show(rows: Sequence[Mapping[str, Any]], console: Console, *, domains: bool =
         console.print(_table(domain, those, console.width))
         for r in those:
             if sum(n > 0 for n in r["arms"].values()) > 1:
-                console.print(Text(f"{_label(r)} played {shares(r['arms'])}", style="dim"), soft_wrap=False)
+                console.print(words(f"{_label(r)} played {shares(r['arms'])}", "dim", None), soft_wrap=False)
     if any(_label(r).endswith(_KEPT) for r in rows):
         console.print(Text("(kept): keeps what it learned from prompt to prompt; others start anew.", style="dim"))
 

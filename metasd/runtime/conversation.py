@@ -54,7 +54,7 @@ def encode_all(
                 where = f"{prompt.where}: " if prompt.where else ""
                 raise TooLongError(f"{where}{error}, or leave such prompts out (--skip-too-long)") from None
             left_out.append(prompt.id)
-    if not texts:
+    if prompts and not texts:
         raise UsageError(f"none of {len(prompts)} prompts fits with {max_new_tokens} new tokens; use shorter ones")
     return texts
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -19,8 +19,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from metasd.core import progress, shown
-from metasd.core.errors import UsageError
+from metasd.core import files, jsontext, progress, shown
+from metasd.core.errors import FileError, UsageError
 
 SCRATCH = ".converting-"
 """How the name of a folder begins that is being written, or was when its process was killed."""
@@ -40,18 +40,15 @@ def sha256(path: Path) -> str:
     file, status = cache_folder() / HASHES, path.stat()
     name, now = str(path.resolve()), [status.st_size, status.st_mtime_ns]
     known: dict[str, Any] = {}
-    with suppress(OSError, ValueError):
-        known = dict(json.loads(file.read_text(encoding="utf-8")))
+    with suppress(OSError, ValueError, TypeError):
+        known = dict(jsontext.loads(file.read_bytes()))
     entry = known.get(name)
     if isinstance(entry, list) and len(entry) == 3 and entry[:2] == now:
         return str(entry[2])
     with path.open("rb") as source:
         found = hashlib.file_digest(source, "sha256").hexdigest()
-    with suppress(OSError):  # a cache that cannot be written costs the time of hashing, no more
-        file.parent.mkdir(parents=True, exist_ok=True)
-        scratch = file.with_name(f"{HASHES}.{os.getpid()}")
-        scratch.write_text(json.dumps(known | {name: [*now, found]}), encoding="utf-8")
-        scratch.replace(file)
+    with suppress(FileError):  # a cache that cannot be written costs the time of hashing, no more
+        files.write_text(file, jsontext.dumps(known | {name: [*now, found]}))
     return found
 
 
@@ -69,14 +66,20 @@ def converted(path: Path, dtype: str) -> Path:
     for package in ("gguf", "accelerate"):
         if importlib.util.find_spec(package) is None:
             raise UsageError(f"reading {path.name} needs the package {package}; pip install 'metasd[live]'")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=SCRATCH) as scratch:
-        _convert(path, Path(scratch) / "model", dtype)
-        _publish(Path(scratch) / "model", folder)
+    files.make_folder(folder.parent)
+    try:
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=SCRATCH) as scratch:
+            made = Path(scratch) / "model"
+            model, tokenizer = _read(path, made, dtype)
+            _save(made, model, tokenizer)
+            _publish(made, folder)
+    except OSError as error:
+        raise files.unwritable(folder, error) from error
     return folder
 
 
-def _convert(path: Path, out: Path, dtype: str) -> None:
+def _read(path: Path, out: Path, dtype: str) -> tuple[Any, Any]:
+    """Model, in ``dtype``, and tokenizer of a GGUF file. Raises UsageError when it is none."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -95,8 +98,19 @@ def _convert(path: Path, out: Path, dtype: str) -> None:
     model = AutoModelForCausalLM.from_config(config, dtype=kind)
     model.load_state_dict(loaded.state_dict())
     model.generation_config = loaded.generation_config
-    model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
+    return model, tokenizer
+
+
+def _save(out: Path, *parts: Any) -> None:
+    """Write model and tokenizer. Raises OSError when there is no room or no right to."""
+    from safetensors import SafetensorError
+
+    try:
+        for part in parts:
+            part.save_pretrained(out)
+    except SafetensorError as error:
+        said = re.search(r"\(os error (\d+)\)", str(error))
+        raise OSError(int(said[1]), os.strerror(int(said[1]))) if said else OSError(0, shown.reason(error)) from error
 
 
 @contextmanager

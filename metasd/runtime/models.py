@@ -144,7 +144,7 @@ class ModelDrafter(Drafter):
                 token = row.argmax()
             else:
                 probs.append(self.sampling.probs(row))
-                token = pick(probs[-1], uniforms[i])
+                token = pick(probs[-1][None], uniforms[i : i + 1])[0]
             rows.append(row)
             chosen.append(token)
             ids = token[None]

@@ -75,11 +75,11 @@ def warp(
     return kept / kept.sum(dim=-1, keepdim=True)
 
 
-def pick(weights: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-    """The index drawn from non-negative ``weights`` [V] by one ``uniform`` in (0, 1), by inverting their sum.
+def pick(weights: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
+    """[n] the index drawn from each row of non-negative ``weights`` [n, V], by inverting its running sum.
 
-    Weights need not sum to 1; one of weight 0 is never drawn. Both stay on their device.
+    uniforms: [n] in (0, 1), on the weights' device, where all stays. Rows need not sum to 1; weight 0 is never drawn.
     """
     mass = weights.double().cumsum(-1)
-    at = torch.searchsorted(mass, (uniform * mass[-1]).reshape(1), right=True)
-    return at[0].clamp(max=len(weights) - 1)
+    at = torch.searchsorted(mass, uniforms[:, None] * mass[:, -1:], right=True)
+    return at[:, 0].clamp(max=weights.shape[-1] - 1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from metasd.core import shown
 from metasd.core.errors import UsageError
 from metasd.core.prompts import Message
 
@@ -42,16 +43,16 @@ def render(tokenizer: Any, messages: Sequence[Message], name: str) -> str:
     problems = []
     for form in (_as_text, _as_parts):
         try:
-            shown = _apply(tokenizer, probes, form)
+            text = _apply(tokenizer, probes, form)
         except Exception as error:  # templates raise what they like
-            problems.append(f"refuses them: {_first_line(error)}")
+            problems.append(f"refuses them: {shown.reason(error)}")
             continue
-        lost = [p["role"] for p in probes if p["content"] not in shown]
+        lost = [p["role"] for p in probes if p["content"] not in text]
         if not lost:
             try:
                 return _apply(tokenizer, messages, form)
             except Exception as error:
-                problems.append(f"refuses them: {_first_line(error)}")
+                problems.append(f"refuses them: {shown.reason(error)}")
                 break
         problems.append(f"leaves out what the {lost[0]} says")
     roles = ", ".join(m["role"] for m in messages)
@@ -77,7 +78,3 @@ def _apply(tokenizer: Any, messages: Sequence[Message], form: Form) -> str:
 
 def _ids(encoded: Any) -> list[int]:
     return [int(i) for i in encoded.input_ids]
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -93,7 +93,7 @@ def judge(
     """
     chance = acceptance(p, drafted, q)
     agreed = (uniforms[0, :-1] < chance).long().cumprod(0).sum()
-    return agreed, pick(remainder(p, drafted, q, agreed), uniforms[1][agreed])
+    return agreed, pick(remainder(p, drafted, q, agreed)[None], uniforms[1][agreed][None])[0]
 
 
 def acceptance(p: torch.Tensor, drafted: torch.Tensor, q: torch.Tensor | None) -> torch.Tensor:

@@ -147,7 +147,7 @@ def test_a_template_that_prints_the_date(
     assert main([*arguments, "--resume"]) == 0
     assert open_trace(tmp_path / "out").prompt_tokens.tolist() == asked.tolist()  # type: ignore[union-attr]
     run = [*command("run", target, prompts(*ROWS), tmp_path), "--trace", str(tmp_path / "out")]
-    refused(capsys, run, "prompt 'a' is not the one of that id in the trace", "prints the date")
+    refused(capsys, run, "prints the date")
     other = command("record", target, prompts(*ROWS[::-1]), tmp_path / "out")
     refused(capsys, [*other, "--resume"], "its prompts are not these", "a date perhaps")
 

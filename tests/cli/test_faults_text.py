@@ -15,9 +15,13 @@ from rich.console import Console
 
 from metasd.cli import main
 from metasd.core.pool import DrafterInfo, Pool
-from metasd.report.colours import Painter
-from metasd.traces import open_trace, save_trace, synthetic
+from metasd.report import facts, terminal
+from metasd.report.colours import Painter, Voice
+from metasd.sim.oracle.regret import rows as replay_rows
+from metasd.sim.replay.run import replay
+from metasd.traces import describe, open_trace, save_trace, synthetic
 
+CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\ud800-\udfff]")
 PAIRS = {
     "markup that closes nothing": ("math [/hard]", "code"),
     "markup alone differs": ("qa[easy]", "qa[hard]"),
@@ -59,7 +63,7 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     capsys.readouterr()
     assert main(list(arguments)) == 0
     out = capsys.readouterr().out
-    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\ud800-\udfff]", out)
+    assert not CONTROLS.search(out)
     return out
 
 
@@ -112,12 +116,32 @@ def test_a_picture_of_any_answer_is_xml(tmp_path: Path, capsys: pytest.CaptureFi
     with Painter(pool, lambda ids: "".join(texts[i] for i in ids), tmp_path / "answer.svg") as painter:
         painter.console = Console(file=io.StringIO(), width=200)
         painter.tokens(0, list(range(len(texts))), 0, len(texts))
+        painter.prompt = painter.remark = "p\x1b[2J"
     drawn = "".join(ElementTree.parse(tmp_path / "answer.svg").getroot().itertext()).replace("\xa0", " ")
-    for seen in ("a [bold]", r"\x1b[2J", "<b>&", r"\ud83d", r"\u202e", r"\x00", r"d[/]\x1b"):
+    for seen in ("a [bold]", r"\x1b[2J", "<b>&", r"\ud83d", r"\u202e", r"\x00", r"d[/]\x1b", r"p\x1b[2J"):
         assert seen in drawn
     shown = painter.console.file.getvalue()  # type: ignore[attr-defined]
     assert "\x1b[2J" not in shown
     assert r"a [bold] \x1b[2J<b>&\ud83d\u202e" in shown
+
+
+def test_names_of_drafters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "d[/]\x1b[2J\u202e"
+    path = save_trace(synthetic("iid", prompts=4, length=40, arms=2, draft_length=2), tmp_path / "t")
+    rows = [{**row, "arms": {name: 3, "b": 1}} for row in replay_rows(replay(open_trace(path), "random"))]
+    terminal.show(rows, Console(width=200))
+    told = describe(path)
+    told["drafters"][0]["name"], told["arms"] = name, [name]
+    facts.show_trace(told, Console(width=200))
+    voice = Voice(Pool([DrafterInfo(name, "lookup", True, True)], [(0, 1)]))
+    voice.say("a \x1b[2J\n", name)
+    voice.end("b\x1b[2J")
+    out, err = capsys.readouterr()
+    assert not CONTROLS.search(out + err)
+    assert r"random played d[/]\x1b[2J\u202e 75%" in out
+    assert out.count(r"d[/]\x1b[2J\u202e") >= 3
+    assert r"a \x1b[2J" in out
+    assert r"b\x1b[2J" in err
 
 
 def test_a_trace_keeps_what_it_was_given(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import torch
 
 from metasd.cli import main
 from metasd.drafters.ngrams import NgramTable
-from metasd.runtime import load
+from metasd.runtime import load, tokenizers
 
 TEMPLATE = "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}[>]"
 LIMIT = 12
@@ -35,7 +35,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pool = folder / "pool, of=mine"
     pool.mkdir()
     words = tiny.letters()
-    about = {"tokenizer": load.tokenizer_hash(words), "vocabulary": tiny.LETTERS}
+    about = {"tokenizer": tokenizers.hashes(words)[0], "vocabulary": tiny.LETTERS}
     rows = []
     for domain in ("left", "right", "all"):
         NgramTable.build([words(domain).input_ids], domain=domain, **about).save(pool / f"{domain}.safetensors")
@@ -114,11 +114,22 @@ def test_standard_input_is_a_prompt_or_a_prompt_file(home: Path, capsys: Said, m
         assert got["texts"][0]["token_ids"] == asked
 
 
+@pytest.mark.parametrize("command", [["run", "--prompt", "-"], ["run", "--prompts", "-"], ["chat"]])
+def test_standard_input_that_is_no_text_is_one_line(
+    command: list[str], home: Path, capsys: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\nab\xff\nhello\n")))
+    assert main([command[0], *target(home), *command[1:], "--max-new-tokens", "2"]) == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("\n")) == ("", 1)
+    assert "standard input line 2: not UTF-8 text (byte 0xff)" in said.err
+
+
 def test_a_trace_says_length_and_budget(home: Path, trace: Path, capsys: Said) -> None:
     got = document(capsys, run(home, "--trace", str(trace), "--policy", "metasd-ucb"))
     assert got["fidelity"]["identical"] is True
     assert got["config"]["max_new_tokens"] == LIMIT
-    assert {r["arm"] for t in got["texts"] for r in t["rounds"]} <= {"lookup@4", "table@4"}
+    assert {r["arm"] for t in got["texts"] for r in t["rounds"]} <= {"lookup@4", "table@4", "plain"}
 
 
 def wrong_costs(home: Path) -> str:
@@ -178,7 +189,7 @@ def test_everything_is_checked_before_a_model_is_loaded(
 
 def test_a_folder_of_tables_is_a_pool(home: Path, capsys: Said) -> None:
     got = document(capsys, run(home, "--drafter", str(home / "pool, of=mine"), "--max-new-tokens", "4"))
-    assert list(got["results"][-1]["arms"]) == ["table-left@3", "table-right@3"]
+    assert list(got["results"][-1]["arms"]) == ["table-left@3", "table-right@3", "plain"]
 
 
 def test_what_would_be_ignored_is_said(home: Path, capsys: Said) -> None:
@@ -211,14 +222,14 @@ def test_the_drafters_listed_are_those_that_run_uses(home: Path, capsys: Said) -
     assert "without --drafter, any other target: lookup, table" in out
     pools = document(capsys, ["drafters"])["default_pools"]
     arms = document(capsys, ["run", *target(home), "--prompt", "hi", "--max-new-tokens", "2"])["results"][-1]["arms"]
-    assert list(arms) == [f"{spec}@3" for spec in pools["any other target"]]
+    assert list(arms) == [*(f"{spec}@3" for spec in pools["any other target"]), "plain"]
 
 
 def test_a_conversation_through_a_pipe(home: Path, capsys: Said, monkeypatch: pytest.MonkeyPatch) -> None:
     import metasd
 
     lines = "hello\n\n/system be kind\n/nonsense\nand?\n/clear\nhello\n/quit\nnever asked\n"
-    monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines.encode())))
     out, err = printed(capsys, ["chat", *target(home), "--max-new-tokens", "8"])
     chat = metasd.Chat(str(home / "target"), max_new_tokens=8)
     wanted = [chat.say("hello").text]
@@ -244,7 +255,7 @@ def test_an_interrupt_stops_the_answer_not_the_conversation(
         return play(self, arms)
 
     monkeypatch.setattr(LiveSession, "play", interrupted)
-    monkeypatch.setattr("sys.stdin", io.StringIO("hello\nand?\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"hello\nand?\n")))
     _, err = printed(capsys, ["chat", *target(home), "--max-new-tokens", "4"])
     assert "that question is forgotten" in err
     assert asked[-1] == "turn-2"

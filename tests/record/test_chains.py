@@ -11,7 +11,7 @@ import torch
 
 from metasd.drafters.lookup import LookupDrafter
 from metasd.record.chains import Chains
-from metasd.record.columns import Branches, invert, rejected, walk
+from metasd.record.columns import Branches, rejected, walk
 from metasd.record.reader import PackedReader, StepReader
 from metasd.record.trie import RecordedText
 from metasd.runtime.sampling import Sampling
@@ -145,12 +145,6 @@ def test_rejected_tokens_follow_the_excess():
     np.testing.assert_allclose(np.bincount(drawn, minlength=5) / n, [0, 0.25, 0, 0.5, 0.25], atol=2 / n)
     nothing_to_reject = rejected(q.expand(n, 5), q.expand(n, 5), grid)
     np.testing.assert_allclose(np.bincount(nothing_to_reject, minlength=5) / n, q, atol=2 / n)
-
-
-def test_weight_zero_is_never_drawn():
-    weights = torch.tensor([[0.0, 1.0, 0.0, 2.0, 0.0]])
-    ends = np.array([1e-300, 1 - 2**-53])
-    assert invert(weights.expand(2, 5), ends).tolist() == [1, 3]
 
 
 def test_branches_stop_where_the_context_ends(models):

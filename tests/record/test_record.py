@@ -82,7 +82,7 @@ def test_drafts_are_what_each_drafter_drafts_live(world, tmp_path):
     here.record(tmp_path / "t")
     trace, fresh = open_trace(tmp_path / "t"), world()
     assert trace.draft_lengths.tolist() == [4, 4, 4, 3]
-    assert trace.pool().names == here.pool.names
+    assert trace.pool().names == [*here.pool.names, "plain"]
     agreed = np.zeros(4, int)
     for p, item in enumerate(fresh.prompts):
         prompt = fresh.target.encode(item.text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ pytest.importorskip("accelerate")
 import tiny
 import torch
 
+from metasd.core.errors import FileError
 from metasd.runtime import gguf
 from metasd.runtime.load import load_target
 
@@ -79,7 +82,7 @@ def test_a_file_is_converted_once_for_each_dtype_it_is_used_in(
 
     gguf.sha256.cache_clear()  # a new process
     monkeypatch.setattr("hashlib.file_digest", lambda *_: pytest.fail("hashed again"))
-    monkeypatch.setattr(gguf, "_convert", lambda *_: pytest.fail("converted again"))
+    monkeypatch.setattr(gguf, "_read", lambda *_: pytest.fail("converted again"))
     assert load_target(str(file)).revision == loaded.revision
     assert capsys.readouterr().err == ""
     monkeypatch.undo()
@@ -94,3 +97,28 @@ def test_a_file_is_converted_once_for_each_dtype_it_is_used_in(
     assert gguf.sha256(file) != gguf.sha256.__wrapped__(file), "a file that changed is hashed anew"
     gguf.remove([float32])
     assert float32 not in dict(gguf.kept())
+
+
+@pytest.mark.parametrize("library_says", [True, False])
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    library_says: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors import SafetensorError
+    from transformers import PreTrainedModel
+
+    def full(self: PreTrainedModel, out: Path) -> None:
+        out.mkdir()
+        (out / "model.safetensors").write_bytes(b"half")
+        if library_says:
+            raise SafetensorError(f"Error while serializing: I/O error: full (os error {errno.ENOSPC})")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(PreTrainedModel, "save_pretrained", full)
+    file = tmp_path / "little.gguf"
+    write(tiny.llama(7, LAYERS, torch.float32), file)
+    with pytest.raises(FileError) as caught:
+        load_target(str(file))
+    assert str(caught.value).startswith(str(gguf.cache_folder() / "little-"))
+    assert str(caught.value).endswith("cannot be written: No space left on device; free some space")
+    assert [p.name for p in gguf.cache_folder().iterdir()] == [gguf.HASHES]

@@ -34,8 +34,12 @@ def test_low_precision_is_widened() -> None:
 def test_pick_inverts_the_sum_and_never_draws_a_zero() -> None:
     weights = torch.tensor([0.0, 0.25, 0.0, 0.5, 0.25, 0.0], dtype=torch.float64)
     grid = (np.arange(4000) + 0.5) / 4000
-    drawn = [int(pick(weights * 3, torch.tensor(u))) for u in grid]
+    drawn = pick((weights * 3).expand(4000, 6), torch.from_numpy(grid))
     assert np.bincount(drawn, minlength=6).tolist() == [0, 1000, 0, 2000, 1000, 0]
+    ends = torch.tensor([1e-300, 1 - 2**-53], dtype=torch.float64)
+    assert pick(weights.expand(2, 6), ends).tolist() == [1, 4]
+    past = torch.tensor([1.0], dtype=torch.float64)  # a sum that rounds up reaches as far
+    assert pick(torch.ones(1, 3), past).tolist() == [2]
 
 
 def test_settings_out_of_range_are_named() -> None:

@@ -35,7 +35,8 @@ def test_every_word_reaches_the_model_whatever_form_the_template_wants(template:
 
 
 @pytest.mark.parametrize(
-    ("template", "said"), [(NO_SYSTEM, "System role"), (DROPS_SYSTEM, "leaves out what the system says"), ("x", "user")]
+    ("template", "said"),
+    [(NO_SYSTEM, "System role not supported"), (DROPS_SYSTEM, "leaves out what the system says"), ("x", "user")],
 )
 def test_a_template_that_refuses_or_drops_what_is_said_is_told_in_one_line(template: str, said: str) -> None:
     tokenizer = tiny.letters(template)
