@@ -21,7 +21,7 @@ def parse(spec: str) -> tuple[str, dict[str, str]]:
 
 
 def settings(rest: str, spec: str, lead: str) -> dict[str, str]:
-    """``key=value,...`` of ``spec`` by key; ``lead`` is what precedes them. Raises UsageError naming the part without ``=``."""
+    """``key=value,...`` of ``spec`` by key, written after ``lead``. Raises UsageError naming the part without ``=``."""
     found: dict[str, str] = {}
     for part in filter(None, (p.strip() for p in rest.split(","))):
         key, equals, value = part.partition("=")
