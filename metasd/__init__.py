@@ -1,8 +1,8 @@
 """MetaSD: several drafters, one bandit, the target's exact output.
 
 Importing it registers the Gymnasium environment ``MetaSD-v0``, by name only: neither torch nor the environment's own
-code is loaded before it is made. ``load``, ``generate`` and ``Chat`` decode live; their code, and torch, is loaded
-when they are first asked for.
+code is loaded before it is made. ``open_trace``, ``replay`` and ``compare`` play policies on recordings; ``load``,
+``generate`` and ``Chat`` decode live. Their code, and torch for the latter, is loaded when they are first asked for.
 """
 
 from __future__ import annotations
@@ -29,13 +29,19 @@ if TYPE_CHECKING:
     from metasd.runtime.chat import Chat
     from metasd.runtime.generate import generate
     from metasd.runtime.load import load_target as load
+    from metasd.sim.compare.run import compare
+    from metasd.sim.replay.run import replay
+    from metasd.traces.find import open_trace
 
-__all__ = ["Chat", "__version__", "generate", "load"]
+__all__ = ["Chat", "__version__", "compare", "generate", "load", "open_trace", "replay"]
 
 _LATER = {
     "load": ("metasd.runtime.load", "load_target"),
     "generate": ("metasd.runtime.generate", "generate"),
     "Chat": ("metasd.runtime.chat", "Chat"),
+    "open_trace": ("metasd.traces.find", "open_trace"),
+    "replay": ("metasd.sim.replay.run", "replay"),
+    "compare": ("metasd.sim.compare.run", "compare"),
 }
 
 

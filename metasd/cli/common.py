@@ -23,6 +23,8 @@ FilePath = click.Path(path_type=Path)
 
 TRACE_HELP = "Folder of a recorded trace, reference (the one that ships with metasd) or synthetic:kind=iid,..."
 
+POLICY_HELP = "name, package.module:Class or file.py:Class, with key=value,..."
+
 PROMPTS_HELP = "JSON lines, a .txt file (one prompt), - for standard input, or a bundled name: demo, reference."
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from metasd.cli.common import (
+    POLICY_HELP,
     TRACE_HELP,
     FilePath,
     emit,
@@ -26,7 +27,7 @@ from metasd.cli.common import (
 @click.command("compare")
 @click.option("--trace", "sources", multiple=True, required=True, help=TRACE_HELP)
 @click.argument("more", nargs=-1, metavar="[DIR]...")
-@click.option("--policy", "specs", multiple=True, metavar="SPEC", help="name or name:key=value,... Default: all.")
+@click.option("--policy", "specs", multiple=True, metavar="SPEC", help=f"{POLICY_HELP}. Default: all.")
 @seeds_option(10)
 @click.option("--reference", metavar="POLICY", help="Differences are taken to it. Default: the best fixed arm.")
 @click.option("--draft-length", type=int, help="Cut every arm to this draft length. Default: as recorded.")

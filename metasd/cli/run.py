@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from metasd.cli.common import (
+    POLICY_HELP,
     PROMPTS_HELP,
     FilePath,
     emit,
@@ -35,9 +36,7 @@ if TYPE_CHECKING:
 @click.command("run")
 @click.option("--prompts", "prompt_file", type=FilePath, help=PROMPTS_HELP)
 @click.option("--prompt", help="One prompt; - reads it from standard input.")
-@click.option(
-    "--policy", "spec", default="default", show_default=True, metavar="SPEC", help="name or name:key=value,..."
-)
+@click.option("--policy", "spec", default="default", show_default=True, metavar="SPEC", help=f"{POLICY_HELP}.")
 @click.option("--baseline", is_flag=True, help="Also measure plain decoding and every fixed arm, in turn.")
 @click.option(
     "--repeats",

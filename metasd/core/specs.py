@@ -17,15 +17,20 @@ def parse(spec: str) -> tuple[str, dict[str, str]]:
     name, _, rest = spec.partition(":")
     if not name.strip():
         raise UsageError(f"{spec!r} has no name; write name or name:key=value,...")
-    settings: dict[str, str] = {}
+    return name.strip(), settings(rest, spec, f"{name}:")
+
+
+def settings(rest: str, spec: str, lead: str) -> dict[str, str]:
+    """``key=value,...`` of ``spec`` by key, written after ``lead``. Raises UsageError naming the part without ``=``."""
+    found: dict[str, str] = {}
     for part in filter(None, (p.strip() for p in rest.split(","))):
         key, equals, value = part.partition("=")
         if not equals:
-            raise UsageError(f"{part!r} in {spec!r} is not key=value; write {name}:{part}=...")
-        if key.strip() in settings:
+            raise UsageError(f"{part!r} in {spec!r} is not key=value; write {lead}{part}=...")
+        if key.strip() in found:
             raise UsageError(f"{key.strip()!r} is given twice in {spec!r}; give it once")
-        settings[key.strip()] = value.strip()
-    return name.strip(), settings
+        found[key.strip()] = value.strip()
+    return found
 
 
 def convert(value: str, annotation: Any, where: str) -> Any:
@@ -50,11 +55,19 @@ def build(factory: Callable[..., Any], name: str, settings: dict[str, str], what
     for key in settings:
         if key not in known:
             raise UsageError(f"{what} {name!r} has no key {key!r}; its keys are {', '.join(known) or 'none'}")
-    typed = {k: convert(v, known[k].annotation, f"{what} {name}:{k}") for k, v in settings.items()}
+    typed = {k: convert(v, _kind(known[k]), f"{what} {name}:{k}") for k, v in settings.items()}
     missing = [k for k, p in known.items() if p.default is p.empty and k not in typed]
     if missing:
         raise UsageError(f"{what} {name!r} needs {missing[0]}=...; write {name}:{missing[0]}=VALUE")
     return factory(**typed)
+
+
+def _kind(parameter: inspect.Parameter) -> Any:
+    """The type of a setting: its annotation, without one that of its default."""
+    if parameter.annotation is not parameter.empty:
+        return parameter.annotation
+    plain = parameter.default is None or parameter.default is parameter.empty
+    return str if plain else type(parameter.default)
 
 
 def parameters(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:

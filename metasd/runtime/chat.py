@@ -10,6 +10,7 @@ from typing import Any
 from metasd.core.errors import UsageError
 from metasd.core.pool import DRAFT_LENGTH
 from metasd.core.prompts import DEFAULT_DOMAIN, Message
+from metasd.policies import PolicyLike
 from metasd.runtime import contenders as live
 from metasd.runtime.contenders import Build
 from metasd.runtime.generate import Stream, streaming
@@ -36,7 +37,7 @@ class Chat:
         *,
         system: str | None = None,
         drafters: Sequence[str] = (),
-        policy: str = "default",
+        policy: PolicyLike = "default",
         max_new_tokens: int = 512,
         draft_length: int = DRAFT_LENGTH,
         temperature: float = 0.0,
@@ -53,7 +54,9 @@ class Chat:
         self._set_up(target, build, how, policy, prior, (stop,) if isinstance(stop, str) else tuple(stop), system)
 
     @classmethod
-    def of(cls, target: Target, build: Build, how: live.Decoding, policy: str, prior: Mapping[str, Any] | None) -> Chat:
+    def of(
+        cls, target: Target, build: Build, how: live.Decoding, policy: PolicyLike, prior: Mapping[str, Any] | None
+    ) -> Chat:
         """A conversation with what the command line has opened already."""
         chat = cls.__new__(cls)
         chat._set_up(target, build, how, policy, prior, (), None)
@@ -64,7 +67,7 @@ class Chat:
         target: Target,
         build: Build,
         how: live.Decoding,
-        policy: str,
+        policy: PolicyLike,
         prior: Mapping[str, Any] | None,
         stop: tuple[str, ...],
         system: str | None,

@@ -20,7 +20,7 @@ from metasd.core.pool import Pool
 from metasd.core.records import Ints, Rounds
 from metasd.core.results import ALL, by_domain, row
 from metasd.drafters.base import Drafter
-from metasd.policies import Policy, make
+from metasd.policies import Policy, PolicyLike, label, make
 from metasd.runtime.conversation import EncodedPrompt
 from metasd.runtime.load import Target
 from metasd.runtime.parting import Parting, partings
@@ -89,7 +89,7 @@ Build = Callable[[], tuple[list[Drafter], Pool]]
 
 
 def contenders(
-    specs: Sequence[str], build: Build, *, baseline: bool, prior: Mapping[str, Any] | None
+    specs: Sequence[PolicyLike], build: Build, *, baseline: bool, prior: Mapping[str, Any] | None
 ) -> list[Contender]:
     """The policies ``specs`` and, with ``baseline``, plain decoding and every fixed arm.
 
@@ -100,14 +100,14 @@ def contenders(
     return [_plain(baseline=True), *_fixed_arms(build), *chosen] if baseline else chosen
 
 
-def _chosen(spec: str, build: Build, prior: Mapping[str, Any] | None) -> Contender:
+def _chosen(spec: PolicyLike, build: Build, prior: Mapping[str, Any] | None) -> Contender:
     """A policy with its pool. There is nothing to choose where nothing drafts, so that is plain decoding."""
     policy, (drafters, pool) = make(spec), build()
     if prior is not None:
         policy.set_prior(prior)
     if spec == PLAIN_SPEC or not pool.drafters:
         return _plain(baseline=False)
-    return Contender(spec, policy, pool, drafters)
+    return Contender(label(spec), policy, pool, drafters)
 
 
 def _plain(*, baseline: bool) -> Contender:

@@ -10,6 +10,7 @@ from typing import Any
 from metasd.core.pieces import Speller, sources
 from metasd.core.pool import DRAFT_LENGTH
 from metasd.core.prompts import DEFAULT_DOMAIN, Message, Prompt, parse_messages
+from metasd.policies import PolicyLike
 from metasd.runtime import contenders as live
 from metasd.runtime.conversation import encode_all, stops_of
 from metasd.runtime.generated import Generated, generated
@@ -26,7 +27,7 @@ def generate(
     prompt: str | Sequence[Message],
     *,
     drafters: Sequence[str] = (),
-    policy: str = "default",
+    policy: PolicyLike = "default",
     max_new_tokens: int = 128,
     draft_length: int = DRAFT_LENGTH,
     temperature: float = 0.0,
@@ -43,7 +44,7 @@ def generate(
     Args:
         prompt: a text, or a conversation: ``[{"role": "user", "content": "..."}, ...]``, the user speaking last.
         drafters: SPECs as for ``--drafter``; by default lookup and tables.
-        policy: a SPEC as for ``--policy``.
+        policy: a SPEC as for ``--policy``, a policy class, or a policy object, which is copied.
         max_new_tokens: most tokens of the answer.
         draft_length: tokens a drafter proposes in a round, unless its SPEC says otherwise.
         temperature: 0 decodes greedily: the text is ``model.generate(do_sample=False)``'s.

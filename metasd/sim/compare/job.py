@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -38,6 +39,7 @@ class Job:
     """What a worker needs to play one job.
 
     trace: a trace's folder, or the trace itself where it lives in memory only.
+    spec: the policy's name in tables. policy: what it is made of, a pickled object or another spec. code: see ``Entry``.
     """
 
     trace: Path | Trace
@@ -50,6 +52,8 @@ class Job:
     prior: Mapping[str, Any] | None = None
     costs: Mapping[str, Any] | None = None
     include_unaligned: bool = False
+    policy: str | bytes | None = None
+    code: str | None = None
 
     def config(self) -> dict[str, Any]:
         """Everything the outcome depends on, JSON-serialisable."""
@@ -58,6 +62,7 @@ class Job:
             "version": __version__,
             "trace": self.fingerprint,
             "policy": self.spec,
+            "code": self.code,
             "seeds": [self.first_seed, self.seeds],
             "reset": self.reset,
             "draft_length": self.draft_length,
@@ -135,7 +140,7 @@ def play(job: Job) -> JobOutcome:
     recorder = _Recorder()
     outcome = replay(
         trace,
-        job.spec,
+        pickle.loads(job.policy) if isinstance(job.policy, bytes) else job.policy or job.spec,
         seeds=job.seeds,
         first_seed=job.first_seed,
         reset=job.reset,

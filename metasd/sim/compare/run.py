@@ -7,8 +7,8 @@ position, not by policy): common random numbers, so differences are paired.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
-from itertools import chain, count
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ import numpy as np
 
 from metasd.core.costs import CostModel
 from metasd.core.errors import UsageError
-from metasd.policies import POLICIES, Policy, make
+from metasd.policies import POLICIES, PolicyLike, make
 from metasd.core.pool import Pool
 from metasd.core.results import ALL
+from metasd.sim.compare.entrants import entrant, entrants, first_free, refuse_unknown
 from metasd.sim.compare.job import JobOutcome, Job, fingerprint, merge
 from metasd.sim.compare.outcome import Comparison, Entry, Played, TraceOutcome
 from metasd.sim.oracle.seconds import clairvoyant_seconds
@@ -43,7 +44,7 @@ def default_policies() -> list[str]:
 
 def compare(
     traces: Sequence[str | Path | Trace],
-    policies: Sequence[str] = (),
+    policies: Sequence[PolicyLike] = (),
     seeds: int = 1,
     *,
     workers: int | None = None,
@@ -59,7 +60,7 @@ def compare(
 
     Args:
         traces: names, folders (``metasd.traces.open_trace``) or traces in memory.
-        policies: specs; none means every registered policy with its defaults, and one that cannot run on a trace is
+        policies: specs, classes or objects (every job plays a copy); none means every registered policy with its defaults, and one that cannot run on a trace is
             then listed in ``skipped`` with the reason instead of raising.
         prior: policies that take one play twice, with and without it.
         workers: processes; by default one a core. With 1 nothing is started. Workers import the caller's main module,
@@ -76,6 +77,8 @@ def compare(
         "costs": None if costs is None else costs.to_json(),
         "include_unaligned": include_unaligned,
     }
+    if resume_dir is not None:
+        refuse_unknown(entries)
     jobs: list[Job] = []
     parts: list[tuple[TraceOutcome, Entry, range]] = []
     for outcome in outcomes:
@@ -108,14 +111,13 @@ def _gather(
     target.append(_played(entry, [outcomes[i] for i in rows], outcome.pool))
 
 
-def _entries(specs: Sequence[str], prior: Mapping[str, Any] | None) -> list[Entry]:
-    cold = [Entry(spec) for spec in dict.fromkeys(specs)]
-    takers = {e.spec for e in cold if type(make(e.spec)).set_prior is not Policy.set_prior}
+def _entries(policies: Sequence[PolicyLike], prior: Mapping[str, Any] | None) -> list[Entry]:
+    cold = entrants(policies)
     if prior is None:
         return cold
-    if not takers:
-        raise UsageError(f"none of the policies {', '.join(specs)} takes a prior; leave --prior out")
-    return [twin for e in cold for twin in ([Entry(e.spec, warm=True), e] if e.spec in takers else [e])]
+    if not any(e.takes_prior for e in cold):
+        raise UsageError(f"none of the policies {', '.join(e.spec for e in cold)} takes a prior; leave --prior out")
+    return [twin for e in cold for twin in ([replace(e, warm=True), e] if e.takes_prior else [e])]
 
 
 def _open(
@@ -128,14 +130,9 @@ def _open(
     outcomes: list[TraceOutcome] = []
     for source in traces:
         trace = source if isinstance(source, Trace) else open_trace(source, include_unaligned=include_unaligned)
-        label = _label(trace.name, {ALL, *(o.name for o in outcomes)})
+        label = first_free(trace.name, {ALL, *(o.name for o in outcomes)})
         outcomes.append(_opened(label, trace, trace.pool(draft_length), seeds, costs))
     return outcomes
-
-
-def _label(name: str, taken: Container[str]) -> str:
-    """``name``, or ``name #2``, ``name #3``, ...: the first that is not ``taken``."""
-    return next(label for label in chain([name], (f"{name} #{n}" for n in count(2))) if label not in taken)
 
 
 def _opened(name: str, trace: Trace, pool: Pool, seeds: int, costs: CostModel | None) -> TraceOutcome:
@@ -151,7 +148,7 @@ def _opened(name: str, trace: Trace, pool: Pool, seeds: int, costs: CostModel | 
 
 
 def _fixed_arms(pool: Pool) -> list[Entry]:
-    return [Entry(f"fixed:arm={arm.name}", comparator=True) for arm in pool.arms]
+    return [entrant(f"fixed:arm={arm.name}", comparator=True) for arm in pool.arms]
 
 
 def _jobs(
@@ -172,6 +169,8 @@ def _jobs(
             first,
             block,
             prior=prior if entry.warm else None,
+            policy=entry.policy,
+            code=entry.code,
             **shared,
         )
 

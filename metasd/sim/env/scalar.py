@@ -68,7 +68,8 @@ class MetaSDEnv(gym.Env[NDArray[np.float32], np.int64]):
     to `gym.make`).
 
     ## Information
-    Always `action_mask` [K] int8: arms with a proposal, all of them where there is none. With `feedback="full"` also
+    Always `action_mask` [K] int8: arms with a proposal, all of them where there is none; `action_masks()` gives it as
+    booleans, for sb3-contrib's MaskablePPO. With `feedback="full"` also
     `revealed`, a dict of the arrays of `metasd.core.records.Revealed`: what the tokens committed so far say of every drafter
     in `scope`, lengths only once resolved, -1 for numbers that are unknown. When the episode has ended also `prompt`
     (index in the trace), `rounds`, `seconds` (nan without a clock), `best_fixed_rounds` (the best single arm for this
@@ -167,6 +168,16 @@ class MetaSDEnv(gym.Env[NDArray[np.float32], np.int64]):
         info["action_mask"] = walk.mask
         return walk.observation, reward, over, False, info
 
+    def action_masks(self) -> NDArray[np.bool_]:
+        """[K] arms with a proposal now, as ``info["action_mask"]`` has them: what sb3-contrib's MaskablePPO asks for."""
+        engine, walk = self._fetch()
+        if not self._seeded:
+            raise ResetNeeded("no episode was begun; call reset first")
+        if not self._running:
+            return np.ones(self._K, bool)
+        mask = engine.mask(engine.context().available)[0] if walk is None else walk.mask
+        return mask.astype(bool)
+
     def _step_by_arrays(
         self, engine: Engine, arm: int, info: dict[str, Any]
     ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
@@ -228,7 +239,11 @@ def check_options(options: dict[str, Any] | None, known: set[str]) -> dict[str, 
     return given
 
 
+class RenderModeError(UsageError, TypeError):
+    """An unknown render mode. A TypeError as well: stable-baselines3 then makes the environment without one."""
+
+
 def check_render_mode(mode: str | None, known: Sequence[str]) -> None:
-    """Raises UsageError for a render mode that is not known."""
+    """Raises RenderModeError for a render mode that is not known."""
     if mode is not None and mode not in known:
-        raise UsageError(f"render_mode {mode!r} is unknown; use {', '.join(known)} or None")
+        raise RenderModeError(f"render_mode {mode!r} is unknown; use {', '.join(known)} or None")

@@ -94,20 +94,24 @@ class MetaSDVectorEnv(VectorEnv[NDArray[np.float32], Ints, NDArray[Any]]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
 
     def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
         """Start an episode on every lane, or on those of ``options["reset_mask"]`` [N] bool.
 
+        ``seed``: s gives lane j the seed s + j; a list of N gives each lane its own, None there keeps a lane's stream.
         ``options["prompt"]``: id or index of a text for all lanes that are reset, or a list of one for each of them.
         """
-        super().reset(seed=seed)
+        seeds = _seeds(seed, self.num_envs)
+        super().reset(seed=seed if isinstance(seed, int) else None)
         given = check_options(options, self._options)
         lanes = self._masked(given.get("reset_mask"))
         engine: Engine = private.fetch(self._handle)
-        if seed is not None or not self._seeded:
-            base = int(self.np_random.integers(1 << 62)) if seed is None else seed
-            engine.seed(lanes, [base + int(j) for j in lanes])
+        if not self._seeded:
+            base = int(self.np_random.integers(1 << 62))
+            seeds = [base + j if s is None else s for j, s in enumerate(seeds)]
             self._seeded = True
+        told = [(j, s) for j in lanes.tolist() if (s := seeds[j]) is not None]
+        engine.seed(np.array([j for j, _ in told], np.int64), [s for _, s in told])
         engine.begin(lanes, given.get("prompt"))
         self._over = np.setdiff1d(self._over, lanes)
         self._ready = True
@@ -222,10 +226,12 @@ class MetaSDVectorEnv(VectorEnv[NDArray[np.float32], Ints, NDArray[Any]]):
         if revealed is None:
             return None
         out = np.full(self.num_envs, None, object)
-        of_position = ("lane", "position", "agreement")
-        for lane in range(self.num_envs):
-            tokens, starts = revealed.lane == lane, revealed.start_lane == lane
-            out[lane] = {k: v[tokens if k in of_position else starts] for k, v in as_dict(revealed).items()}
+        arrays, of_position = as_dict(revealed), ("lane", "position", "agreement")
+        edges = np.arange(self.num_envs + 1)
+        tokens, starts = (np.searchsorted(lane, edges) for lane in (revealed.lane, revealed.start_lane))  # both sorted
+        for j in range(self.num_envs):
+            token, start = slice(tokens[j], tokens[j + 1]), slice(starts[j], starts[j + 1])
+            out[j] = {k: v[token if k in of_position else start] for k, v in arrays.items()}
         return out
 
     def render(self) -> tuple[str, ...] | None:
@@ -251,6 +257,16 @@ def _mode(mode: str | AutoresetMode) -> AutoresetMode:
     except ValueError:
         names = ", ".join(m.value for m in AutoresetMode)
         raise UsageError(f"autoreset_mode {mode!r} is unknown; use {names}") from None
+
+
+def _seeds(seed: Any, n: int) -> list[int | None]:
+    """[N] the seed of each lane, None where none is given. Raises UsageError."""
+    if seed is None or isinstance(seed, int | np.integer):
+        return [None if seed is None else int(seed) + j for j in range(n)]
+    given = list(seed)
+    if len(given) != n:
+        raise UsageError(f"{len(given)} seeds for {n} lanes; give an integer, or one a lane")
+    return [None if s is None else int(s) for s in given]
 
 
 def _flags(n: int, lanes: Ints) -> Bools:

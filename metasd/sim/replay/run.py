@@ -13,7 +13,7 @@ from metasd.core.costs import CostModel
 from metasd.core.ledger import Ledger
 from metasd.core.loop import decode
 from metasd.core.noise import key
-from metasd.policies import make
+from metasd.policies import PolicyLike, label, make
 from metasd.core.pool import Pool
 from metasd.sim.replay.session import TraceSession
 from metasd.traces import Trace
@@ -57,7 +57,7 @@ def order_of(trace: Trace, seed: int) -> Ints:
 
 def replay(
     trace: Trace,
-    spec: str,
+    policy: PolicyLike,
     *,
     seeds: int = 1,
     first_seed: int = 0,
@@ -70,34 +70,35 @@ def replay(
     keep_rounds: bool = False,
     on_rounds: Callable[[Rounds], object] | None = None,
 ) -> Replay:
-    """Replay the policy that ``spec`` describes on every prompt, under the ``seeds`` seeds from ``first_seed`` on.
+    """Replay ``policy`` on every prompt, under the ``seeds`` seeds from ``first_seed`` on.
 
+    policy: a spec, a class, or an object, which stays as it is: a copy of it plays.
     budget: token budget of a text, at most the recorded one.
     lanes: how many texts are played side by side when the policy is reset at every prompt; results do not depend
         on it. A policy that is never reset gets one lane a seed and meets the prompts one after the other.
     on_rounds: called with the rounds of every play, for sums that need not keep them all.
     Raises UsageError for an unknown policy or key, a draft length that was not recorded, or a reward it lacks.
     """
-    policy = make(spec)
+    played = make(policy)
     if prior is not None:
-        policy.set_prior(prior)
+        played.set_prior(prior)
     pool = trace.pool(draft_length)
-    kept = reset or policy.default_reset
+    kept = reset or played.default_reset
     which = np.arange(first_seed, first_seed + seeds)
     timed = costs is not None or trace.costs is not None
-    how: dict[str, Any] = {"costs": costs, "budget": budget, **policy.wants(trace.overlap is not None, timed)}
+    how: dict[str, Any] = {"costs": costs, "budget": budget, **played.wants(trace.overlap is not None, timed)}
     if kept == "never":
         orders = [order_of(trace, seed) for seed in which.tolist()]
         session = TraceSession.in_order(trace, pool, orders=orders, seeds=which.tolist(), **how)
     else:
         session = TraceSession.per_prompt(trace, pool, lanes=lanes, seeds=which.tolist(), **how)
-    policy.bind(pool, session.lanes, reset=kept, overlap=trace.overlap is not None)
+    played.bind(pool, session.lanes, reset=kept, overlap=trace.overlap is not None)
     ledger = Ledger(pool, len(session.episode_prompt))
     kept_rounds: list[Rounds] = []
-    decode(session, policy, ledger, on_rounds=kept_rounds.append if keep_rounds else on_rounds)
+    decode(session, played, ledger, on_rounds=kept_rounds.append if keep_rounds else on_rounds)
     return Replay(
-        policy=spec,
-        settings=policy.settings(),
+        policy=label(policy),
+        settings=played.settings(),
         trace=trace,
         pool=pool,
         costs=costs or trace.costs,

@@ -245,3 +245,28 @@ def test_wrong_use_is_refused(names, tmp_path):
     assert make(names, reward="tokens_per_second").reset(seed=0)[0].shape == (1 + 5 + 7,)
     with pytest.raises(UsageError, match="kind"):
         gym.make("MetaSD-v0", trace="synthetic:arms=3")
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"observe": list(GROUPS)}])
+def test_action_masks_are_those_of_the_info(names, kwargs):
+    env = make(names, **kwargs)
+    with pytest.raises(ResetNeeded):
+        env.unwrapped.action_masks()
+    some = False
+    for seed in range(3):
+        _, info = env.reset(seed=seed)
+        over = False
+        while not over:
+            masks = env.get_wrapper_attr("action_masks")()  # as stable-baselines3 finds it
+            assert masks.dtype == bool
+            np.testing.assert_array_equal(masks, info["action_mask"] == 1)
+            some |= not masks.all()
+            _, _, over, _, info = env.step(int(masks.argmax()))
+        np.testing.assert_array_equal(env.unwrapped.action_masks(), info["action_mask"] == 1)
+    assert some
+
+
+def test_an_unknown_render_mode_is_a_type_error_too(names):
+    """stable-baselines3 asks for rgb_array and makes the environment without a mode on a TypeError."""
+    with pytest.warns(UserWarning, match="rgb_array"), pytest.raises(TypeError, match="rgb_array"):
+        make(names, render_mode="rgb_array")
