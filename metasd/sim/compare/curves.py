@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from metasd.sim.compare.job import POINTS, SHOWN_TOKENS, edges, shown_prompts
 from metasd.sim.compare.outcome import Played, TraceOutcome
 from metasd.sim.compare.bootstrap import Clusters
+from metasd.sim.compare.comparators import arms_differ
 from metasd.sim.oracle.rounds import best_fixed
 
 _DIGITS = 4
@@ -35,6 +36,7 @@ def facts(outcome: TraceOutcome) -> dict[str, Any]:
         "exact": trace.exact,
         "approximation": None if trace.exact else trace.manifest.get("approximation"),
         "clock": outcome.fixed_seconds() is not None,
+        "arms_differ": arms_differ(outcome),
     }
 
 
