@@ -7,10 +7,11 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from metasd.core import shown
 from metasd.core.pool import PLAIN
-from metasd.core.results import ALL
+from metasd.core.results import ALL, SIGNIFICANT
 from metasd.report.cells import words
 
 # (heading, key, format); a column whose values are all unknown is left out.
@@ -20,13 +21,13 @@ _IN_SECONDS = (
     ("of optimum", "fraction_of_optimum_seconds", ".1%"),
     ("vs {reference}", "difference", "+.1f"),
     ("tokens/round", "tokens_per_round", ".2f"),
-    ("regret s", "regret_seconds", "+,.1f"),
+    ("regret s", "pseudo_regret_seconds", "+,.1f"),
 )
 _IN_ROUNDS = (
     ("tokens/round", "tokens_per_round", ".2f"),
     ("of optimum", "fraction_of_optimum", ".1%"),
     ("vs {reference}", "difference", "+.2f"),
-    ("regret rounds", "regret_rounds", "+,.1f"),
+    ("regret rounds", "pseudo_regret_rounds", "+,.1f"),
     ("switches", "switches", ",.0f"),
 )
 _WITH_INTERVAL = {"difference"}  # the JSON has them all; a terminal has 100 columns
@@ -67,8 +68,8 @@ def _table(trace: str, rows: Sequence[Mapping[str, Any]], beside: Sequence[Mappi
     prompts, seeds = (rows[0]["prompts"], rows[0]["seeds"]) if rows else (0, 0)
     name = "all traces" if trace == ALL else trace
     table = Table(
-        title=words(f"{shown.name(name)}: {prompts} prompts, {seeds} seeds, 95 % intervals by prompt", "bold", None),
-        caption=_caption(rows, timed),
+        title=words(f"{shown.name(name)}: {prompts} prompts, {seeds} seeds, {_intervals(rows)}", "bold", None),
+        caption=_caption(rows, timed, reference),
         title_justify="left",
         caption_justify="left",
         box=None,
@@ -87,11 +88,38 @@ def _table(trace: str, rows: Sequence[Mapping[str, Any]], beside: Sequence[Mappi
     return table
 
 
-def _caption(rows: Sequence[Mapping[str, Any]], timed: bool) -> str | None:
-    lines = ["* keeps what it learned from prompt to prompt."] if any(r["reset"] != "prompt" for r in rows) else []
+def _caption(rows: Sequence[Mapping[str, Any]], timed: bool, reference: str) -> Text | None:
+    lines = (
+        ["* keeps what it learned from prompt to prompt: its intervals cover runs too, a single run has none."]
+        if any(r["reset"] != "prompt" for r in rows)
+        else []
+    )
     if timed and not all(r["oracle_seconds_exact"] for r in rows):
         lines.append("The optimum in seconds is a lower bound, so shares of it are too.")
-    return " ".join(lines) or None
+    if rows:
+        lines.append("Regret is to the best fixed arm of all prompts.")
+    same = [r["policy"] for r in rows if r["runs"]["alike"]]
+    if same:
+        lines.append(f"Seeds change nothing for {', '.join(same)}.")
+    unclear = [r["policy"] for r in rows if (r["paired"]["p_holm"] or 0) > SIGNIFICANT]
+    if unclear:
+        lines.append(f"Not told from {reference} (5 %, Holm): {', '.join(unclear)}.")
+    return words(" ".join(lines), "dim", None) if lines else None
+
+
+def _intervals(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What the table's intervals are, or why it has none."""
+    if rows and rows[0]["prompts_missing"]:
+        return f"no intervals ({withheld(rows[0])})"
+    return "95 % intervals by prompt"
+
+
+def withheld(row: Mapping[str, Any]) -> str:
+    """What an interval of ``row`` would need, in words."""
+    missing = row["prompts_missing"]
+    if missing:
+        return f"{missing} more prompt{'s' if missing > 1 else ''} needed"
+    return "one more run (seed) needed" if row["interval_unit"] == "run" and row["seeds"] < 2 else "too little spread"
 
 
 def _with_difference(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from metasd.core import files, jsontext
-from metasd.core.results import ALL, BEST_FIXED
+from metasd.core.results import ALL, BEST_FIXED, SIGNIFICANT
 from metasd.report.html.markup import interval, legend, number, text
 from metasd.report.html.panels import regret_panels, share_panels
 from metasd.report.html.tables import heat_map, leaderboard
 from metasd.report.leaderboard import ranked as best_first
-from metasd.report.leaderboard import rate_of, shown_beside
+from metasd.report.leaderboard import rate_of, shown_beside, withheld
 
 Document = Mapping[str, Any]
 Decode = Callable[[Sequence[int]], str]
@@ -92,7 +92,9 @@ def _headline(document: Document) -> str:
     where = ALL if ALL in traces else traces[0]
     best = ranked(document, where)[0]
     place = f"{len(document['traces'])} traces" if where == ALL and document["traces"] else where
-    words = f"On {text(place)} ({best['prompts']} prompts), <b>{text(best['policy'])}</b> leads with "
+    many = len(ranked(document, where))
+    chosen = f"the best of {many} policies on these prompts is " if many > 1 else ""
+    words = f"On {text(place)} ({best['prompts']} prompts), {chosen}<b>{text(best['policy'])}</b>, with "
     timed = rate_of(best) == "tokens_per_second"
     if timed:
         words += f"{number(best['tokens_per_second'], '.1f')} tokens per second"
@@ -103,18 +105,30 @@ def _headline(document: Document) -> str:
     share = best.get("fraction_of_optimum_seconds" if timed else "fraction_of_optimum")
     if share is not None:
         words += f", {number(share, '.1%')} of what perfect foresight would reach"
-    paired = best.get("paired")
-    if paired and paired[rate_of(best)] is not None:
-        words += f"; that is {_versus(paired, rate_of(best), document['config']['reference'])}"
+    if best.get("paired") and best["paired"][rate_of(best)] is not None:
+        known = [t for t in document["traces"] if where in (ALL, t["name"])]
+        words += _versus(best, document["config"]["reference"], alike=not any(t["arms_differ"] for t in known))
     return f'<p class="headline">{words}.</p>'
 
 
-def _versus(paired: Mapping[str, Any], rate: str, reference: str) -> str:
-    """The difference to the reference in words: ``0.31 more (+0.20 to +0.42) than the best fixed arm``."""
-    difference = paired[rate]
+def _versus(best: Mapping[str, Any], reference: str, *, alike: bool) -> str:
+    """How the best of many stands to the reference, in words that claim no more than is shown.
+
+    alike: whether no drafting arm is shown to be slower than another.
+    """
+    rate, paired = rate_of(best), best["paired"]
+    difference, p = paired[rate], paired["p_holm"]
+    other = f"{'the ' if reference == BEST_FIXED else ''}{text(reference)}"
     around = interval(paired[f"{rate}_interval"], "+.2f")
-    words = f"{abs(difference):.2f} {'more' if difference >= 0 else 'fewer'}" + (f" ({around})" if around else "")
-    return f"{words} than {'the ' if reference == BEST_FIXED else ''}{text(reference)}"
+    gap = f"{abs(difference):.2f} {'more' if difference >= 0 else 'fewer'}" + (f" ({around})" if around else "")
+    if best["policy"] == reference:
+        return "; differences are to it"
+    if p is None:
+        return f"; that is {gap} than {other} (no interval: {withheld(best)})"
+    if p <= SIGNIFICANT:
+        return f"; that is {gap} than {other} (p {number(p, '.3f')} among all policies)"
+    same = ": the arms of this pool are interchangeable here" if alike else ""
+    return f"; that is {gap} than {other}, which these prompts do not tell from nothing{same}"
 
 
 def _notes(document: Document) -> str:
@@ -145,14 +159,31 @@ def _board(document: Document, name: str, rows: Sequence[Mapping[str, Any]], tra
     beside = [c for c in document["comparators"] if c["trace"] == name and shown_beside(c)]
     size = f"{trace['prompts']:,} prompts, {trace['tokens']:,} tokens, {len(trace['arms'])} arms. " if trace else ""
     what = (
-        f"{size}Small print under a number is its 95 % interval, from resampling prompts with all their seeds. "
-        "“Of the optimum” is what the clairvoyant schedule costs over what the policy costs; where a clock is known, "
-        "costs, order and differences are in seconds, else in rounds. Differences are paired on the same prompts and "
-        "the same noise; ▲ and ▼ mark those that stay significant at 5 % after Holm's correction. Regret is against "
-        "the best fixed arm of each prompt in hindsight, and can be negative where the best arm changes inside a text."
+        f"{size}{_interval_words(rows)} “Of the optimum” is what the clairvoyant schedule costs over what the policy "
+        "costs; where a clock is known, costs, order and differences are in seconds, else in rounds. Differences are "
+        "paired on the same prompts and the same noise; ▲ and ▼ mark those that stay significant at 5 % after Holm's "
+        f"correction, whose p is shown; their intervals are not corrected. {_regret_words(rows)}"
     )
     reference = str(document["config"].get("reference", "the reference"))
     return f'<h3>Leaderboard</h3><p class="what">{what}</p>{leaderboard(rows, beside, reference)}'
+
+
+def _regret_words(rows: Sequence[Mapping[str, Any]]) -> str:
+    if any("pseudo_regret_rounds" in r for r in rows):
+        return (
+            "Regret is against the best fixed arm of all prompts together, and negative where a policy beats every arm; "
+            "JSON and CSV also have it against the best arm by domain and in hindsight, prompt by prompt."
+        )
+    return "Regret is against the best fixed arm of each prompt in hindsight."
+
+
+def _interval_words(rows: Sequence[Mapping[str, Any]]) -> str:
+    if any(r.get("prompts_missing") for r in rows):
+        return f"There are no intervals: {withheld(rows[0])}."
+    return (
+        "Small print under a number is its 95 % interval, from resampling prompts with all their seeds; for a policy "
+        "that keeps what it learned runs count as well, and a single run has no interval."
+    )
 
 
 def _curves(document: Document, name: str, order: Sequence[str], key: str) -> str:
@@ -160,11 +191,11 @@ def _curves(document: Document, name: str, order: Sequence[str], key: str) -> st
     if not found:
         return ""
     what = (
-        "Rounds used to reach each position of the text beyond those of the prompt's best fixed arm, mean over "
-        "prompts, with a pointwise 95 % band; the other policies in grey. Lower is better, and a finished text keeps "
-        "its regret."
+        "Rounds used to reach each position of the text beyond those of the prompt's best fixed arm in hindsight, mean "
+        "over prompts, with a pointwise 95 % band from 8 prompts on (none for a policy that keeps what it learned: its "
+        "prompts are linked); the other policies in grey. Lower is better, and a finished text keeps its regret."
     )
-    return f'<h3>Regret along the text</h3><p class="what">{what}</p>{_grid(regret_panels(found, key))}'
+    return f'<h3>Hindsight regret along the text</h3><p class="what">{what}</p>{_grid(regret_panels(found, key))}'
 
 
 def _shares(document: Document, trace: Mapping[str, Any], order: Sequence[str]) -> str:

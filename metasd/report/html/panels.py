@@ -76,25 +76,32 @@ def regret_panels(curves: Sequence[Mapping[str, Any]], key: str) -> list[str]:
     """Regret by position of each policy, the other policies in grey behind it. ``key`` makes element ids unique."""
     frame = Frame(
         x_high=max(c["position"][-1] for c in curves),
-        y_low=min(0.0, *(min(c["low"]) for c in curves)),
-        y_high=max(0.0, *(max(c["high"]) for c in curves)),
+        y_low=min(0.0, *(min(c["low"] or c["mean"]) for c in curves)),
+        y_high=max(0.0, *(max(c["high"] or c["mean"]) for c in curves)),
     )
     lines = "".join(f'<polyline class="context" points="{frame.points(c["position"], c["mean"])}"/>' for c in curves)
     axes = frame.axes("position (tokens)", ",g")
     shared = f'<defs><g id="context-{key}">{axes}{lines}</g></defs>'
     panels = []
     for i, c in enumerate(curves):
-        outline = frame.points([*c["position"], *reversed(c["position"])], [*c["low"], *reversed(c["high"])])
+        band, words = _band(c, frame)
         body = (
-            f'{shared if i == 0 else ""}<use href="#context-{key}"/><polygon class="band" points="{outline}"/>'
+            f'{shared if i == 0 else ""}<use href="#context-{key}"/>{band}'
             f'<polyline class="curve" points="{frame.points(c["position"], c["mean"])}"/>'
         )
-        label = (
-            f"Regret of {c['policy']}: {number(c['mean'][-1], '.2f')} rounds a prompt at the end, "
-            f"95 % band {number(c['low'][-1], '.2f')} to {number(c['high'][-1], '.2f')}"
-        )
+        label = f"Regret of {c['policy']}: {number(c['mean'][-1], '.2f')} rounds a prompt at the end{words}"
         panels.append(panel(c["policy"], label, body))
     return panels
+
+
+def _band(curve: Mapping[str, Any], frame: Frame) -> tuple[str, str]:
+    """A curve's band, and what it says of the end; nothing where it was withheld."""
+    if curve["low"] is None:
+        return "", ""
+    position, low, high = curve["position"], curve["low"], curve["high"]
+    outline = frame.points([*position, *reversed(position)], [*low, *reversed(high)])
+    words = f", 95 % band {number(low[-1], '.2f')} to {number(high[-1], '.2f')}"
+    return f'<polygon class="band" points="{outline}"/>', words
 
 
 def share_panels(shares: Sequence[Mapping[str, Any]], trace: Mapping[str, Any]) -> list[str]:

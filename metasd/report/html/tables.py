@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from metasd.core.results import SIGNIFICANT
 from metasd.report.html.markup import cell, interval, number, text
 from metasd.report.leaderboard import rate_of
 
 Row = Mapping[str, Any]
-_SIGNIFICANT = 0.05
 
 
 def leaderboard(rows: Sequence[Row], comparators: Sequence[Row], reference: str) -> str:
@@ -23,11 +23,14 @@ def leaderboard(rows: Sequence[Row], comparators: Sequence[Row], reference: str)
     heads += [_head("tokens per round", "descending", here=not timed)]
     heads += [_head("of the optimum", "descending")] if shared else []
     heads += [_head(f"against {reference}", "descending")] if any("paired" in r for r in rows) else []
-    heads += [_head("regret, rounds", "ascending")]
+    pseudo = "pseudo_" if any("pseudo_regret_rounds" in r for r in rows) else ""
+    heads += [_head("regret, rounds" if pseudo else "hindsight regret, rounds", "ascending")]
     heads += [_head("time regret, s", "ascending"), _head("s draft", "ascending")] if timed else []
     heads += [_head("s verify", "ascending"), _head("s catch-up", "ascending")] if timed else []
     heads += [_head("switches", "ascending")]
-    body = "".join(f"<tr>{_policy(r)}{''.join(_cells(r, timed, key if shared else None, low))}</tr>" for r in rows)
+    body = "".join(
+        f"<tr>{_policy(r)}{''.join(_cells(r, timed, key if shared else None, low, pseudo))}</tr>" for r in rows
+    )
     foot = "".join(_comparator(c, len(heads), timed, key, low) for c in comparators)
     return (
         f'<div class="scroll" tabindex="0"><table class="board"><thead><tr>{"".join(heads)}</tr></thead>'
@@ -41,7 +44,9 @@ def _head(name: str, first: str, *, here: bool = False) -> str:
 
 
 def _policy(row: Row) -> str:
-    kept = "" if row["reset"] == "prompt" else "<small>keeps what it learned</small>"
+    notes = [] if row["reset"] == "prompt" else ["keeps what it learned"]
+    notes += ["every run alike"] if row.get("runs", {}).get("alike") else []
+    kept = f"<small>{', '.join(notes)}</small>" if notes else ""
     return f'<th scope="row">{text(row["policy"])}{kept}</th>'
 
 
@@ -52,7 +57,7 @@ def _rates(row: Row, timed: bool) -> list[str]:
     return [cell(row.get(key), spec, ends.get(key)) for key, spec in (*shown, ("tokens_per_round", ".2f"))]
 
 
-def _cells(row: Row, timed: bool, share: str | None, low: float) -> list[str]:
+def _cells(row: Row, timed: bool, share: str | None, low: float, pseudo: str) -> list[str]:
     ends = row.get("intervals", {})
     cells = _rates(row, timed)
     if share is not None:
@@ -60,9 +65,9 @@ def _cells(row: Row, timed: bool, share: str | None, low: float) -> list[str]:
         cells.append(cell(value, ".1%", around, before=whisker(value, around, low)))
     if "paired" in row:
         cells.append(_difference(row["paired"], rate_of(row)))
-    cells.append(cell(row["regret_rounds"], "+,.1f", ends.get("regret_rounds")))
+    cells.append(cell(row[f"{pseudo}regret_rounds"], "+,.1f", ends.get(f"{pseudo}regret_rounds")))
     if timed:
-        cells.append(cell(row.get("regret_seconds"), "+,.2f", ends.get("regret_seconds")))
+        cells.append(cell(row.get("pseudo_regret_seconds"), "+,.2f", ends.get("pseudo_regret_seconds")))
         cells += [cell(row.get(f"{part}_seconds"), ",.2f") for part in ("draft", "verify", "catch_up")]
     cells.append(cell(row["switches"], ",.0f", ends.get("switches")))
     return cells
@@ -70,9 +75,9 @@ def _cells(row: Row, timed: bool, share: str | None, low: float) -> list[str]:
 
 def _difference(paired: Mapping[str, Any], rate: str) -> str:
     value, p = paired[rate], paired["p_holm"]
-    clear = p is not None and p < _SIGNIFICANT
+    clear = p is not None and p <= SIGNIFICANT
     mark = "" if not clear else '<span class="up">▲ </span>' if value > 0 else '<span class="down">▼ </span>'
-    chance = "" if p is None else f" (p {number(p, '.3f')})"
+    chance = "" if p is None else f" (Holm p {number(p, '.3f')})"
     small = f"<small>{interval(paired[f'{rate}_interval'], '+.2f')}{chance}</small>"
     raw = "" if value is None else repr(float(value))
     return f'<td data-value="{raw}">{mark}<span class="n">{number(value, "+.2f")}</span>{small}</td>'

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from metasd.core.results import ALL, BEST_FIXED
+from metasd.core.results import ALL, BEST_FIXED, SIGNIFICANT
 from metasd.sim.compare.outcome import TraceOutcome
 from metasd.sim.oracle.rounds import best_fixed
-from metasd.sim.compare.bootstrap import Clusters, Values, ratio
+from metasd.sim.compare.bootstrap import Clusters, Values, holm, ratio, ratio_difference
 
 BY_DOMAIN = "best fixed arm of each domain"
 BY_PROMPT = "best fixed arm of each prompt"
@@ -44,6 +44,19 @@ def comparators(outcome: TraceOutcome) -> Iterator[tuple[str, str | None, Values
         yield label, names[arm[0]] if label == BEST_FIXED else None, rounds[every, arm], seconds[every, arm]
     ideal = np.full(len(rounds), np.nan) if outcome.optimum_seconds is None else outcome.optimum_seconds
     yield OPTIMUM, None, np.asarray(outcome.optimum, np.float64), np.asarray(ideal, np.float64)
+
+
+def arms_differ(outcome: TraceOutcome) -> bool | None:
+    """Whether some drafting arm is shown to be slower than the fastest one (5 %, Holm); None with too few prompts."""
+    costs, emitted = outcome.fixed_costs()[:, ~outcome.pool.plain], outcome.trace.lengths.astype(np.float64)
+    if costs.shape[1] < 2:
+        return False
+    clusters, best = Clusters(np.zeros(len(emitted))), int(costs.sum(axis=0).argmin())
+    others = (costs[:, k] for k in range(costs.shape[1]) if k != best)
+    pairs = (np.stack([emitted, costs[:, best], emitted, cost], axis=1) for cost in others)
+    adjusted = holm([clusters.estimate(pair, ratio_difference).p_value() for pair in pairs])
+    known = [p for p in adjusted if p is not None]
+    return min(known) <= SIGNIFICANT if known else None
 
 
 def _row(

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from metasd.sim.compare.job import POINTS, SHOWN_TOKENS, edges, shown_prompts
 from metasd.sim.compare.outcome import Played, TraceOutcome
 from metasd.sim.compare.bootstrap import Clusters
+from metasd.sim.compare.comparators import arms_differ
+from metasd.sim.oracle.rounds import best_fixed
 
 _DIGITS = 4
 _SHARE_BINS = 16  # a divisor of POINTS; fewer than curves have, since shares are not cumulative
@@ -34,6 +36,7 @@ def facts(outcome: TraceOutcome) -> dict[str, Any]:
         "exact": trace.exact,
         "approximation": None if trace.exact else trace.manifest.get("approximation"),
         "clock": outcome.fixed_seconds() is not None,
+        "arms_differ": arms_differ(outcome),
     }
 
 
@@ -43,19 +46,26 @@ def regret_curve(outcome: TraceOutcome, played: Played) -> NDArray[np.float64]:
     A finished prompt keeps its final regret, so the mean at the end is the row's regret_rounds over prompts.
     """
     P = len(outcome.trace)
-    best = outcome.fixed_rounds.argmin(axis=1)
+    best = best_fixed(outcome.expected_rounds)[1]
     baseline = np.stack([p.starts for p in outcome.fixed], axis=1)[np.arange(P), best]
     ahead = np.cumsum(played.starts - baseline, axis=1)
     return np.concatenate([np.zeros((P, 1)), ahead], axis=1)
 
 
 def curves(outcome: TraceOutcome) -> Iterator[dict[str, Any]]:
-    """Mean regret over prompts by position with a pointwise 95 % band, one entry a policy."""
+    """Mean hindsight regret over prompts by position with a pointwise 95 % band, one entry a policy.
+
+    ``low`` and ``high`` are None where no band can be trusted: too few prompts, or prompts that are linked because the
+    policy keeps what it learned.
+    """
     clusters = Clusters(np.zeros(len(outcome.trace)))
     position = [*edges(outcome.trace).tolist(), int(outcome.trace.lengths.max(initial=0))]
     for played in outcome.policies:
-        mean, low, high = clusters.band(regret_curve(outcome, played))
-        values = {"mean": _short(mean), "low": _short(low), "high": _short(high)}
+        mean, half = clusters.band(regret_curve(outcome, played))
+        if half is None or played.settings["reset"] != "prompt":
+            values: dict[str, Any] = {"mean": _short(mean), "low": None, "high": None}
+        else:
+            values = {"mean": _short(mean), "low": _short(mean - half), "high": _short(mean + half)}
         yield {"trace": outcome.name, "policy": played.entry.label, "position": position, **values}
 
 

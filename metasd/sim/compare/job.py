@@ -28,7 +28,7 @@ from metasd.core.pool import Pool
 from metasd.sim.replay.run import Replay, replay
 from metasd.traces import Trace, open_trace
 
-SCHEMA = 1
+SCHEMA = 2
 POINTS = 48  # bins of position in curves
 SHOWN_TOKENS = 240  # timelines show a text up to here
 SHOWN_PROMPTS = 8  # at most, the first of each domain
@@ -90,6 +90,7 @@ class JobOutcome:
     settings: dict[str, Any]
     timed: bool
     prompt: Ints
+    seed: Ints
     counts: dict[str, Ints]
     times: dict[str, NDArray[np.float64]]
     arms: Ints
@@ -101,7 +102,7 @@ class JobOutcome:
         """Write the outcome whole or not at all. Raises FileError."""
         head = json.dumps({"config": self.config, "settings": self.settings, "timed": self.timed})
         arrays = {f"counts.{k}": v for k, v in self.counts.items()} | {f"times.{k}": v for k, v in self.times.items()}
-        arrays |= {name: getattr(self, name) for name in ("prompt", "arms", "starts", "arm_starts", "shown")}
+        arrays |= {name: getattr(self, name) for name in ("prompt", "seed", "arms", "starts", "arm_starts", "shown")}
         with files.replacing(path) as file:
             np.savez_compressed(file, head=np.array(head), allow_pickle=False, **arrays)
 
@@ -168,6 +169,7 @@ def _outcome_of(job: Job, trace: Trace, outcome: Replay, rounds: Ints) -> JobOut
         settings=outcome.settings,
         timed=ledger.timed,
         prompt=outcome.prompt,
+        seed=outcome.seed,
         counts=ledger.counts,
         times=ledger.times,
         arms=ledger.arms,

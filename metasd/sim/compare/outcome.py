@@ -39,30 +39,40 @@ class Entry:
 class Played:
     """One policy on one trace under all seeds.
 
-    prompt: [E] prompt of each episode. starts [P, X], arm_starts [K, X]: means over seeds, see ``JobOutcome``.
+    prompt, seed: [E] prompt and seed of each episode. starts [P, X], arm_starts [K, X]: means over seeds, see
+        ``JobOutcome``.
     """
 
     entry: Entry
     settings: dict[str, Any]
     ledger: Ledger
     prompt: Ints
+    seed: Ints
     seeds: int
     starts: Floats
     arm_starts: Floats
     shown: Ints
 
-    def by_prompt(self, values: NDArray[Any]) -> NDArray[np.float64]:
-        """[P] mean over seeds of a value per episode."""
-        return np.bincount(self.prompt, weights=values, minlength=len(self.starts)) / self.seeds
+    def by_run(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """[S, P] a value per episode, by seed and prompt."""
+        shape = (self.seeds, len(self.starts))
+        at = self.seed * shape[1] + self.prompt
+        found: NDArray[np.float64] = np.bincount(at, weights=values, minlength=shape[0] * shape[1]).astype(np.float64)
+        return found.reshape(shape)
 
     def count(self, name: str) -> NDArray[np.float64]:
-        """[P] mean over seeds of a count of the ledger."""
-        return self.by_prompt(self.ledger.counts[name])
+        """[S, P] a count of the ledger."""
+        return self.by_run(self.ledger.counts[name])
 
     def seconds(self) -> NDArray[np.float64] | None:
-        """[P] mean seconds of each prompt, None without a clock."""
+        """[S, P] seconds of each prompt, None without a clock."""
         values = self.ledger.seconds_of()
-        return None if values is None else self.by_prompt(values)
+        return None if values is None else self.by_run(values)
+
+    def alike(self) -> bool:
+        """Whether every run is the same, round for round as far as counts tell: seeds then do nothing."""
+        counts = [self.by_run(n) for n in (*self.ledger.counts.values(), *self.ledger.arms.T)]
+        return all(bool((c == c[0]).all()) for c in counts)
 
 
 @dataclass(slots=True)
@@ -70,8 +80,9 @@ class TraceOutcome:
     """All policies on one trace, with the comparators they are held against.
 
     optimum: [P] rounds of the clairvoyant optimum. fixed_rounds: [P, K] rounds of every arm played throughout.
+    expected_rounds: [P, K] those expected over all luck, whatever the seeds; at temperature 0 the same.
     optimum_seconds: [P] the same in seconds, a lower bound unless ``optimum_seconds_exact``; None without a clock.
-    All are means over the seeds, each with the luck that the policies meet under it.
+    The others are means over the seeds, each with the luck that the policies meet under it.
     fixed: every arm played throughout, by replay.
     """
 
@@ -81,6 +92,7 @@ class TraceOutcome:
     pool: Pool
     optimum: Floats
     fixed_rounds: Floats
+    expected_rounds: Floats
     optimum_seconds: Floats | None = None
     optimum_seconds_exact: bool = False
     fixed: list[Played] = field(default_factory=list)
@@ -90,7 +102,7 @@ class TraceOutcome:
         """[P, K] seconds of every arm played throughout, None without a clock."""
         columns = [p.seconds() for p in self.fixed]
         known = [c for c in columns if c is not None]
-        return np.stack(known, axis=1) if len(known) == len(columns) else None
+        return np.stack([c.mean(axis=0) for c in known], axis=1) if len(known) == len(columns) else None
 
     @property
     def currency(self) -> str:

@@ -24,6 +24,7 @@ from metasd.sim.compare.job import JobOutcome, Job, fingerprint, merge
 from metasd.sim.compare.outcome import Comparison, Entry, Played, TraceOutcome
 from metasd.sim.oracle.seconds import clairvoyant_seconds
 from metasd.sim.oracle.regret import comparators
+from metasd.sim.oracle.rounds import expected_arm_rounds
 from metasd.sim.compare.workers import Progress, run
 from metasd.traces import Trace, open_trace
 
@@ -138,7 +139,9 @@ def _open(
 def _opened(name: str, trace: Trace, pool: Pool, seeds: int, costs: CostModel | None) -> TraceOutcome:
     """A trace without policies yet."""
     optimum, fixed_rounds = comparators(trace, pool, np.arange(seeds))
-    outcome = TraceOutcome(name, fingerprint(trace), trace, pool, optimum, fixed_rounds)
+    outcome = TraceOutcome(
+        name, fingerprint(trace), trace, pool, optimum, fixed_rounds, expected_arm_rounds(trace, pool)
+    )
     if costs is not None or trace.costs is not None:
         P, S = len(trace), seeds if trace.sampled else 1
         which: dict[str, Any] = {"prompts": np.tile(np.arange(P), S), "seeds": np.repeat(np.arange(S), P)}
@@ -183,6 +186,7 @@ def _played(entry: Entry, outcomes: Sequence[JobOutcome], pool: Pool) -> Played:
         settings=outcomes[0].settings,
         ledger=ledger,
         prompt=prompt,
+        seed=np.concatenate([c.seed for c in outcomes]),
         seeds=seeds,
         starts=sum(c.starts for c in outcomes) / seeds,
         arm_starts=sum(c.arm_starts for c in outcomes) / seeds,

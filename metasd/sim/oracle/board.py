@@ -55,12 +55,37 @@ class Boards:
 
     def board(self, texts: Ints, judge: Keys | None) -> Board:
         """The board of ``texts`` [E]; ``judge`` [E] is needed above temperature 0."""
+        row, episode, position = self._rows(texts)
+        proposed, agreed = self._by_arm(row, episode, position, judge)
+        return self._settled(texts, proposed, agreed)
+
+    def chances(self, texts: Ints) -> tuple[list[Board], list[Floats]]:
+        """Boards of ``texts`` [E] of a sampled trace by how many draft tokens are accepted, 0 to the trace's depth at
+        least, and [R, K] the chance of each."""
+        if self.trace.accept is None:
+            raise ValueError("a trace that was not sampled leaves nothing to chance")
+        row, episode, position = self._rows(texts)
+        cells = [row * self.outcomes.D + d for d in range(max(self.outcomes.D, 1))]
+        of = self.pool.drafter_of
+        proposed = np.stack([self.outcomes.proposal(cell) for cell in cells], axis=1)[:, of].astype(np.int64)
+        each = plain(self.trace.accept).take(row, axis=0).astype(np.float64)
+        reach = np.concatenate([np.ones_like(each[..., :1]), np.cumprod(each, axis=2)], axis=2)
+        exactly = np.concatenate([reach[..., :-1] - reach[..., 1:], reach[..., -1:]], axis=2)
+        depths = range(exactly.shape[2])
+        boards = [self._settled(texts, proposed, np.full_like(proposed, depth)) for depth in depths]
+        return boards, [exactly[:, of, depth] for depth in depths]
+
+    def _rows(self, texts: Ints) -> tuple[Ints, Ints, Ints]:
+        """[R] row, episode and position of every start of ``texts``."""
         lengths = self.lengths[texts]
         episode = np.repeat(np.arange(len(texts)), lengths)
         position = np.arange(len(episode)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        row = self.offsets[texts][episode] + position
-        proposed, agreed = self._by_arm(row, episode, position, judge)
-        shape = proposed.shape
+        return self.offsets[texts][episode] + position, episode, position
+
+    def _settled(self, texts: Ints, proposed: Ints, agreed: Ints) -> Board:
+        """The board of ``texts`` where every arm's draft is ``proposed`` [R, K] long and ``agreed`` [R, K] of it hold."""
+        row, episode, position = self._rows(texts)
+        lengths, shape = self.lengths[texts], proposed.shape
         end = self.end[texts][episode]
 
         def wide(column: Ints) -> Ints:
@@ -120,6 +145,27 @@ def fixed(board: Board, emitted: Ints) -> Ints:
         n = running[left]
         value[left, :n] = 1 + flat.take((left - jump[left, :n]) * width + cell[:n])
     return value[board.lengths, np.arange(len(board.lengths))]
+
+
+def expected(boards: list[Board], chances: list[Floats]) -> Floats:
+    """[E, K] rounds expected to reach the edge with each arm throughout, over ``Boards.chances``.
+
+    A position is judged at most once in a run, so rounds are independent: V(t) = 1 + sum of chance x V(t + emitted).
+    """
+    jumps = [dense(board, board.emitted) for board in boards]
+    weights = [dense(boards[0], chance) for chance in chances]
+    value = np.zeros(jumps[0].shape)
+    running = _running(boards[0])
+    flat, width = value.reshape(-1), jumps[0].shape[1] * jumps[0].shape[2]
+    cell = np.arange(width).reshape(jumps[0].shape[1:])
+    for left in range(1, len(value)):
+        n = running[left]
+        ahead = (
+            w[left, :n] * flat.take((left - j[left, :n]) * width + cell[:n])
+            for j, w in zip(jumps, weights, strict=True)
+        )
+        value[left, :n] = 1 + sum(ahead)
+    return value[boards[0].lengths, np.arange(len(boards[0].lengths))]
 
 
 def optimum(board: Board, cost: Floats | None = None) -> tuple[Floats, Ints]:

@@ -11,7 +11,7 @@ from metasd.core.ledger import Totals
 from metasd.core.pool import Pool
 from metasd.core.records import Floats, Ints
 from metasd.core.results import by_domain, row
-from metasd.sim.oracle.rounds import clairvoyant_rounds, fixed_arm_rounds
+from metasd.sim.oracle.rounds import best_fixed, clairvoyant_rounds, expected_arm_rounds, fixed_arm_rounds
 from metasd.sim.replay.run import Replay
 from metasd.traces.trace import Trace
 
@@ -19,7 +19,7 @@ from metasd.traces.trace import Trace
 def rows(outcome: Replay) -> list[dict[str, Any]]:
     """Result rows (``metasd.core.results.row``) by domain and in total; counts are means over seeds."""
     optimum, arms = comparators(outcome.trace, outcome.pool, np.unique(outcome.seed))
-    fixed = arms.min(axis=1)
+    fixed = arms[np.arange(len(arms)), best_fixed(expected_arm_rounds(outcome.trace, outcome.pool))[1]]
     plain = None if outcome.costs is None else plain_seconds(outcome.trace, outcome.costs)
 
     def make_row(totals: Totals, at: Ints, domain: str) -> dict[str, Any]:

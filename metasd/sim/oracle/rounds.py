@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metasd.core import noise
-from metasd.core.records import Ints
+from metasd.core.records import Floats, Ints
 from metasd.core.pool import Pool
-from metasd.sim.oracle.board import Boards, fixed, optimum
+from metasd.sim.oracle.board import Boards, expected, fixed, optimum
 from metasd.traces.trace import Trace
 
 
@@ -45,6 +45,20 @@ def fixed_arm_rounds(
     for part in boards.chunks(texts):
         board = boards.board(texts[part], None if judge is None else judge[part])
         out[part] = fixed(board, board.emitted)
+    return out
+
+
+def expected_arm_rounds(trace: Trace, pool: Pool) -> Floats:
+    """[P, K] rounds each arm is expected to take for each text when it is always chosen, over all luck.
+
+    At temperature 0 there is none, and these are ``fixed_arm_rounds``.
+    """
+    if not trace.sampled:
+        return fixed_arm_rounds(trace, pool).astype(np.float64)
+    boards = Boards(trace, pool)
+    out = np.zeros((len(trace), len(pool)))
+    for part in boards.chunks(np.arange(len(trace))):
+        out[part] = expected(*boards.chances(part))
     return out
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from statistics import pvariance
 from typing import Any
 
-import numpy as np
 import pytest
 from hand_trace import ARMS, POLICY, ROW, hand_trace
 
-from metasd.sim.compare.bootstrap import Clusters
 from metasd.sim.compare.leaderboard import document
 from metasd.sim.compare.run import compare
 from metasd.sim.oracle.regret import rows
@@ -60,21 +58,41 @@ def test_differences_are_to_the_best_arm_throughout(made: dict[str, Any]) -> Non
 
 
 def test_variance_reduction_is_that_of_pairing() -> None:
-    """Variance of two independent runs over that of the difference, in seconds, over the resamples of three prompts."""
+    """Variance of two independent runs over that of the difference, in seconds, by leaving out each prompt in turn."""
     emitted, mine, other = (7, 4, 3), (6.375, 6.125, 3.6875), (12.1875, 4.125, 4.125)
     small = "fixed:arm=small"
     found = row(document(compare([hand_trace()], [POLICY, small], workers=1), reference=small))
-    resamples = Clusters(np.zeros(3)).weights.tolist()
 
     def rates(seconds: tuple[float, ...]) -> list[float]:
-        return [
-            sum(n * e for n, e in zip(w, emitted, strict=True)) / sum(n * s for n, s in zip(w, seconds, strict=True))
-            for w in resamples
-        ]
+        return [(sum(emitted) - emitted[i]) / (sum(seconds) - seconds[i]) for i in range(3)]
 
     a, b = rates(mine), rates(other)
     wanted = (pvariance(a) + pvariance(b)) / pvariance([x - y for x, y in zip(a, b, strict=True)])
     assert found["paired"]["variance_reduction"] == pytest.approx(wanted)
+
+
+def test_regrets(made: dict[str, Any]) -> None:
+    """Rounds: small overall (6 + 2 + 2), by domain copy on code (4 + 3), small on chat (2), in hindsight copy, small, small.
+
+    Seconds: plain overall (7 + 4 + 3), by domain copy or plain on code (10), plain on chat (4).
+    """
+    found = row(made)
+    assert found["pseudo_regret_rounds"] == 10 - 10
+    assert found["domain_pseudo_regret_rounds"] == 10 - 9
+    assert found["hindsight_regret_rounds"] == found["regret_rounds"] == 10 - 8
+    assert found["pseudo_regret_seconds"] == pytest.approx(16.1875 - 14)
+    assert found["domain_pseudo_regret_seconds"] == pytest.approx(16.1875 - 14)
+    assert found["hindsight_regret_seconds"] == found["regret_seconds"] == pytest.approx(16.1875 - (5.5 + 4 + 3))
+    code, chat = row(made, "code"), row(made, "chat")
+    assert (code["pseudo_regret_rounds"], chat["pseudo_regret_rounds"]) == (6 - 8, 4 - 2)
+    assert (code["domain_pseudo_regret_rounds"], chat["domain_pseudo_regret_rounds"]) == (6 - 7, 4 - 2)
+
+
+def test_three_prompts_have_no_interval(made: dict[str, Any]) -> None:
+    found = row(made)
+    assert found["prompts_missing"] == 5
+    assert set(found["intervals"].values()) == {None}
+    assert [v for k, v in found["paired"].items() if k.startswith("p_") or k.endswith("_interval")] == [None] * 4
 
 
 def test_comparators(made: dict[str, Any]) -> None:
@@ -90,6 +108,4 @@ def test_comparators(made: dict[str, Any]) -> None:
         ("best fixed arm of each prompt", None): (4 + 4 + 3, 12.5),
         ("clairvoyant optimum", None): (7, 11.0625),
     }
-    assert found == {
-        key: pytest.approx((n, 14 / n, 7 / n, s, 14 / s, 11.0625 / s)) for key, (n, s) in costs.items()
-    }
+    assert found == {key: pytest.approx((n, 14 / n, 7 / n, s, 14 / s, 11.0625 / s)) for key, (n, s) in costs.items()}

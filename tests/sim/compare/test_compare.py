@@ -180,7 +180,7 @@ def test_time_regret_needs_a_clock_and_gets_one(made: dict[str, Any]) -> None:
     timed = document(compare([trace], ["random", "fixed:arm=arm1"], 2, workers=1, costs=clock))
     for row in timed["results"]:
         assert row["seconds"] > row["oracle_seconds"]
-        assert row["intervals"]["regret_seconds"][0] <= row["regret_seconds"]
+        assert row["regret_seconds"] >= row["pseudo_regret_seconds"]
 
 
 def test_without_policies_everything_that_can_run_does() -> None:
