@@ -22,7 +22,16 @@ from metasd.sim.compare import curves as figures
 from metasd.sim.compare.job import SHOWN_PROMPTS
 from metasd.sim.compare.outcome import Comparison, Played, TraceOutcome
 from metasd.sim.oracle.regret import speedup
-from metasd.sim.compare.bootstrap import Clusters, Estimate, Values, holm, mean_of_ratios, ratio, ratio_difference, total
+from metasd.sim.compare.bootstrap import (
+    Clusters,
+    Estimate,
+    Values,
+    holm,
+    mean_of_ratios,
+    ratio,
+    ratio_difference,
+    total,
+)
 from metasd.sim.compare.comparators import comparator_rows
 
 # interval name -> (columns, statistic)
@@ -53,7 +62,7 @@ class Group:
 
     @property
     def currency(self) -> str:
-        """"seconds" where every trace has a clock, else "rounds": what rows are ranked and compared by."""
+        """ "seconds" where every trace has a clock, else "rounds": what rows are ranked and compared by."""
         return "seconds" if all(o.currency == "seconds" for o in self.outcomes) else "rounds"
 
     def gather(self, played: Sequence[Played]) -> dict[str, Values]:
