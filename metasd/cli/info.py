@@ -6,13 +6,16 @@ import inspect
 import os
 import platform
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from metasd.cli.common import emit, json_option, result_console
 from metasd.core import jsontext
 from metasd.core.pool import DRAFT_LENGTH
+
+if TYPE_CHECKING:
+    from metasd.policies import Policy
 
 
 def _first_line(thing: Any) -> str:
@@ -48,19 +51,26 @@ def _settings(factory: Any) -> dict[str, Any]:
 @json_option
 def policies(as_json: bool) -> None:
     """List the policies and their settings."""
-    from metasd.policies import POLICIES
+    from metasd.core.errors import UsageError
+    from metasd.policies import POLICIES, plugins
 
-    rows = [
-        {
-            "name": name,
-            "settings": _settings(policy),
-            "feedback": policy.feedback,
-            "reset": policy.default_reset,
-            "help": _first_line(policy),
-        }
-        for name, policy in POLICIES.items()
-    ]
+    rows = [_policy(name, policy) for name, policy in POLICIES.items()]
+    for name, point in plugins.entry_points().items():
+        try:
+            rows.append(_policy(name, plugins.from_entry_point(point)))
+        except UsageError as error:
+            rows.append({"name": name, "settings": {}, "feedback": None, "reset": None, "help": str(error)})
     _show(rows, as_json, "policies")
+
+
+def _policy(name: str, policy: type[Policy]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "settings": _settings(policy),
+        "feedback": policy.feedback,
+        "reset": policy.default_reset,
+        "help": _first_line(policy),
+    }
 
 
 @click.command("drafters")

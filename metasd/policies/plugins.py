@@ -61,15 +61,6 @@ def checked(found: Any, where: str) -> type[Policy]:
     return policy
 
 
-def absolute(spec: str) -> str:
-    """``spec`` as another process can read it: a file by its absolute path."""
-    found = split(spec)
-    if found is None or not found[0].endswith(".py"):
-        return spec
-    place, rest = found[0], spec.strip()[len(found[0]) :]
-    return f"{Path(place).expanduser().resolve()}{rest}"
-
-
 def entry_points() -> dict[str, importlib.metadata.EntryPoint]:
     """What installed packages offer in ``GROUP``, by name; nothing is imported yet."""
     return {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metasd.core import specs
 from metasd.core.records import Ints
 from metasd.core.errors import UsageError
 from metasd.core.noise import key, uniform_at
-from metasd.policies import ALIASES, POLICIES
+from metasd.policies import POLICIES, resolve
 from metasd.policies.frontier.rollout import Counterfactuals
 from metasd.core.signals import F
 from metasd.traces.trace import Trace
@@ -31,11 +30,8 @@ def fit(traces: Trace | Sequence[Trace], policy_name: str) -> dict[str, Any]:
     traces of different drafters.
     """
     given = [traces] if isinstance(traces, Trace) else list(traces)
-    name, _ = specs.parse(policy_name)
-    name = ALIASES.get(name, name)
-    if name not in POLICIES:
-        raise UsageError(f"unknown policy {name!r}; choose one of {', '.join(POLICIES)}")
-    learn = getattr(POLICIES[name], "fit", None)
+    cls, name, _ = resolve(policy_name)
+    learn = getattr(cls, "fit", None)
     if learn is None:
         able = ", ".join(n for n, p in POLICIES.items() if hasattr(p, "fit"))
         raise UsageError(f"policy {name!r} learns no prior; metasd fit can train {able}")

@@ -16,7 +16,7 @@ from typing import Any
 import cloudpickle
 
 from metasd.core.errors import UsageError
-from metasd.policies import REGISTERED, Policy, PolicyLike, label, make, plugins, resolve
+from metasd.policies import REGISTERED, Policy, PolicyLike, label, make, resolve
 from metasd.sim.compare.outcome import Entry
 
 _PLAYS = "metasd.sim.replay.run"
@@ -38,12 +38,11 @@ def entrant(policy: PolicyLike, taken: Container[str] = (), *, comparator: bool 
     """``policy`` as it takes part, under the first name that is not ``taken``. Raises UsageError as ``make`` does."""
     made = make(policy)
     spec = policy if isinstance(policy, str) and policy.partition(":")[0].strip() not in REGISTERED else None
-    travels = cloudpickle.dumps(made) if spec is None else plugins.absolute(spec)
     return Entry(
         first_free(label(policy), taken),
         comparator=comparator,
         takes_prior=type(made).set_prior is not Policy.set_prior,
-        policy=travels,
+        pickled=cloudpickle.dumps(made) if spec is None else None,
         code=code_of(made, spec),
     )
 
@@ -57,7 +56,9 @@ def refuse_unknown(entries: Sequence[Entry]) -> None:
     """Raises UsageError where outcomes would be kept of a policy whose code cannot be read, so its edits not noticed."""
     for entry in entries:
         if entry.code is None:
-            raise UsageError(f"the source of {entry.spec} cannot be read, so nothing of it can be kept; move it to a file")
+            raise UsageError(
+                f"the source of {entry.spec} cannot be read, so nothing of it can be kept; move it to a file"
+            )
 
 
 def code_of(policy: Policy, spec: str | None) -> str | None:

@@ -39,7 +39,7 @@ class Job:
     """What a worker needs to play one job.
 
     trace: a trace's folder, or the trace itself where it lives in memory only.
-    spec: the policy's name in tables. policy: what it is made of, a pickled object or another spec. code: see ``Entry``.
+    spec: the policy's name in tables. pickled, code: see ``Entry``.
     """
 
     trace: Path | Trace
@@ -52,7 +52,7 @@ class Job:
     prior: Mapping[str, Any] | None = None
     costs: Mapping[str, Any] | None = None
     include_unaligned: bool = False
-    policy: str | bytes | None = None
+    pickled: bytes | None = None
     code: str | None = None
 
     def config(self) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def play(job: Job) -> JobOutcome:
     recorder = _Recorder()
     outcome = replay(
         trace,
-        pickle.loads(job.policy) if isinstance(job.policy, bytes) else job.policy or job.spec,
+        job.spec if job.pickled is None else pickle.loads(job.pickled),
         seeds=job.seeds,
         first_seed=job.first_seed,
         reset=job.reset,

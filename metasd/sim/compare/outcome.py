@@ -19,15 +19,15 @@ class Entry:
     """A policy as it takes part.
 
     spec: its name in tables. warm: it starts from the prior. comparator: it is an arm played throughout, not a
-    contestant. takes_prior: whether it could start from one. policy: what a worker makes it of, a spec or a pickled
-    object. code: a digest of the code it runs, None where that cannot be read.
+    contestant. takes_prior: whether it could start from one. pickled: the policy where its name
+    means nothing to another process. code: a digest of the code it runs, None where that cannot be read.
     """
 
     spec: str
     warm: bool = False
     comparator: bool = False
     takes_prior: bool = False
-    policy: str | bytes = ""
+    pickled: bytes | None = None
     code: str | None = None
 
     @property

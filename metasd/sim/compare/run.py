@@ -172,7 +172,7 @@ def _jobs(
             first,
             block,
             prior=prior if entry.warm else None,
-            policy=entry.policy,
+            pickled=entry.pickled,
             code=entry.code,
             **shared,
         )
