@@ -58,7 +58,8 @@ def row(
 ) -> dict[str, Any]:
     """One result row.
 
-    regret_rounds: rounds minus those of the best fixed arm of each prompt in hindsight, summed over prompts.
+    regret_rounds: hindsight regret, rounds minus those of the best fixed arm of each prompt in hindsight, summed over
+        prompts; also under the name ``hindsight_regret_rounds``.
     oracle_rounds: rounds of the clairvoyant optimum on the same prompts, so oracle_rounds / rounds is the
         fraction of it that was reached.
     same_text: how many of the ``prompts`` texts are plain decoding's, token for token.
@@ -72,7 +73,8 @@ def row(
     values |= {"acceptance": totals.acceptance, "speedup": speedup}
     values |= {"switches": totals.switches, "catch_up": totals.catch_up, "arms": totals.arms}
     head = {"policy": policy, "reset": reset, "domain": domain}
-    values |= {"regret_rounds": regret_rounds, "oracle_rounds": oracle_rounds, "same_text": same_text}
+    values |= {"regret_rounds": regret_rounds, "hindsight_regret_rounds": regret_rounds, "oracle_rounds": oracle_rounds}
+    values |= {"same_text": same_text}
     spread = {"repeats": 1, "speedup_low": speedup, "speedup_high": speedup}
     return head | values | dict.fromkeys(STARTS) | dict(starts or {}) | spread
 

@@ -29,7 +29,8 @@ const frame = document.querySelector("iframe");
 frame.addEventListener("load", () => {
   const page = frame.contentDocument, root = page.documentElement;
   const board = page.querySelector("table.board"), heads = [...board.tHead.rows[0].cells];
-  const column = (i) => [...board.tBodies[0].rows].map((r) => r.cells[i].dataset.value ?? r.cells[i].textContent);
+  const shown = (cell) => cell.dataset.value ?? cell.firstChild.textContent;
+  const column = (i) => [...board.tBodies[0].rows].map((r) => shown(r.cells[i]));
   const names = heads.map((h) => h.textContent), at = names.indexOf("switches");
   const seen = { width: root.scrollWidth, frame: frame.contentWindow.innerWidth, before: column(0) };
   page.querySelectorAll("details").forEach((d) => { d.open = true; });

@@ -7,7 +7,7 @@ function sortBy(table, column, descending) {
   const key = (row) => {
     const cell = row.cells[column];
     const raw = cell.dataset.value;
-    return raw === undefined ? cell.textContent.trim() : raw === "" ? null : Number(raw);
+    return raw === undefined ? (cell.firstChild ?? cell).textContent.trim() : raw === "" ? null : Number(raw);
   };
   const compare = (a, b) => (typeof a === "string" ? a.localeCompare(b) : a - b);
   const rows = [...body.rows].map((row) => [key(row), row]);

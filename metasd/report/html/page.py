@@ -171,7 +171,7 @@ def _board(document: Document, name: str, rows: Sequence[Mapping[str, Any]], tra
 def _regret_words(rows: Sequence[Mapping[str, Any]]) -> str:
     if any("pseudo_regret_rounds" in r for r in rows):
         return (
-            "Regret is against the best fixed arm of all prompts together, and negative where a policy beats every arm; "
+            "Regret is against the best fixed arm of all prompts together, negative where a policy beats every arm; "
             "JSON and CSV also have it against the best arm by domain and in hindsight, prompt by prompt."
         )
     return "Regret is against the best fixed arm of each prompt in hindsight."

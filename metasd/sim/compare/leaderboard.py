@@ -70,7 +70,10 @@ def document(comparison: Comparison, *, reference: str | None = None) -> dict[st
 
 
 def _group_rows(group: Group, labels: Sequence[str], reference: str | None) -> list[dict[str, Any]]:
-    """One row a policy that played on all of the group's traces."""
+    """One row a policy that played on all of the group's traces.
+
+    The reference's own row, and one that plays as it does, is no comparison: Holm's correction does not count it.
+    """
     found = []
     for label in labels:
         played = [next((p for p in o.policies if p.entry.label == label), None) for o in group.outcomes]
@@ -79,11 +82,12 @@ def _group_rows(group: Group, labels: Sequence[str], reference: str | None) -> l
             found.append((known, group.gather(known)))
     side = _reference(group, reference)
     against, linked = group.gather(side), _keeps(side)
-    rows = []
+    rows, own = [], []
     for entry, cols in found:
+        own.append(all(bool((cols[c] == against[c]).all()) for c in ("emitted", group.currency)))
         paired = _paired(group, cols, against, linked=linked or _keeps(entry))
         rows.append(_row(group, entry, cols) | {"paired": paired})
-    adjusted = holm([None if r["policy"] == reference else r["paired"]["p_value"] for r in rows])
+    adjusted = holm([None if same else r["paired"]["p_value"] for r, same in zip(rows, own, strict=True)])
     for r, p in zip(rows, adjusted, strict=True):
         r["paired"]["p_holm"] = p
     return rows

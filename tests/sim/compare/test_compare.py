@@ -41,7 +41,8 @@ def test_rows_are_those_of_replay(temperature: float, seeds: int) -> None:
     for policy in ("random", "metasd-ucb"):
         for expected in rows(replay(trace, policy, seeds=seeds)):
             found = rows_of(made, policy, expected["domain"])
-            assert found["regret_rounds"] == pytest.approx(expected.pop("regret_rounds"))
+            for name in ("regret_rounds", "hindsight_regret_rounds"):
+                assert found[name] == pytest.approx(expected.pop(name))
             assert found["oracle_rounds"] == pytest.approx(expected.pop("oracle_rounds"))
             assert {k: found[k] for k in expected} == expected
 
@@ -126,6 +127,9 @@ def test_a_fixed_arm_has_no_difference_to_itself(outcome: Comparison) -> None:
     paired = rows_of(made, f"fixed:arm={best}")["paired"]
     assert (paired["tokens_per_round"], paired["tokens_per_round_interval"], paired["p_value"]) == (0, [0, 0], 1)
     assert paired["variance_reduction"] is None
+    assert paired["p_holm"] is None  # the reference's own row is no comparison, and leaves the other's p as it is
+    other = rows_of(made, "random")["paired"]
+    assert other["p_holm"] == other["p_value"]
 
 
 def test_reference_can_be_a_policy(outcome: Comparison) -> None:
