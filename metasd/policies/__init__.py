@@ -8,10 +8,10 @@ from metasd.core import specs
 from metasd.core.errors import UsageError
 from metasd.policies import plugins
 from metasd.policies.base import IndexPolicy, Policy
-from metasd.policies.frontier.policy import Frontier
 from metasd.policies.drifting import GLRUCB, DiscountedUCB, SlidingWindowUCB
 from metasd.policies.explore import EpsilonGreedy, ExploreThenCommit, SequentialHalving
 from metasd.policies.exponential import Exp3, Exp3S, Exp3Spec
+from metasd.policies.frontier.policy import Frontier
 from metasd.policies.full import FixedShare, HedgeSpec
 from metasd.policies.learned import SB3
 from metasd.policies.linear import LinUCB

@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metasd.core import rewards
-from metasd.core.records import Bools, Context, Floats, Ints, Revealed, Rounds, StopReason
 from metasd.core.errors import UsageError
 from metasd.core.noise import Keys, LaneNoise
-from metasd.policies.drawing import row_sum
 from metasd.core.pool import Pool
+from metasd.core.records import Bools, Context, Floats, Ints, Revealed, Rounds, StopReason
+from metasd.policies.drawing import row_sum
 
 
 class Policy(ABC):

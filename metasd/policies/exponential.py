@@ -49,7 +49,8 @@ class Exp3(Policy):
 class Exp3Spec(Exp3):
     """EXP3Spec of BanditSpec: loss (L + 1 - Y) / L, Y tokens emitted, L the longest draft (arXiv 2505.15141).
 
-    p ~ exp(-eta_t * sum of losses / p) with eta_t = sqrt(ln K / (t K)). As published it knows no availability: mask is off unless asked for.
+    p ~ exp(-eta_t * sum of losses / p) with eta_t = sqrt(ln K / (t K)). As published it knows no availability: mask
+    is off unless asked for.
     """
 
     def __init__(self, reward: str = "tokens", mask: bool = False) -> None:

@@ -8,15 +8,14 @@ arms at once, when the frontier has passed them: the honest delay. No length cut
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
-
 from abc import abstractmethod
+from typing import ClassVar, Literal
 
 import numpy as np
 
-from metasd.core.records import Bools, Context, Floats, Ints, Revealed
 from metasd.core.errors import UsageError
 from metasd.core.noise import Keys
+from metasd.core.records import Bools, Context, Floats, Ints, Revealed
 from metasd.policies.base import Policy, within
 from metasd.policies.drawing import draw, softmax
 

@@ -1,6 +1,7 @@
 """Models trained with stable-baselines3 on ``MetaSD-v0``, as policies: the same live and in replay.
 
-The model sees what the environment showed it in training, encoded by the same ``metasd.core.observation.ContextEncoder``.
+The model sees what the environment showed it in training, encoded by the same
+``metasd.core.observation.ContextEncoder``.
 stable-baselines3 is imported only when a model is bound; it is not a dependency.
 """
 
@@ -12,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from metasd.core.records import Bools, Context, Floats, Ints, Rounds
 from metasd.core.errors import UsageError
 from metasd.core.noise import Keys
 from metasd.core.observation import DEFAULT, ContextEncoder
-from metasd.policies.base import Policy, best
 from metasd.core.pool import Pool
+from metasd.core.records import Bools, Context, Floats, Ints, Rounds
+from metasd.policies.base import Policy, best
 
 ALGORITHMS = {"ppo": "PPO", "a2c": "A2C", "dqn": "DQN"}
 

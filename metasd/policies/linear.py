@@ -6,10 +6,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from metasd.core.records import Bools, Context, Floats, Ints, Rounds
 from metasd.core.errors import UsageError
-from metasd.policies.base import TINY, IndexPolicy, within
+from metasd.core.records import Bools, Context, Floats, Ints, Rounds
 from metasd.core.signals import SIGNALS, F
+from metasd.policies.base import TINY, IndexPolicy, within
 
 # Counts are clipped at these values and then taken as logarithms, so that no feature runs away in a long text.
 CAPS = {"match_length": 64.0, "proposal_length": 32.0, "depth": 32.0, "failures": 8.0, "run": 32.0}

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from metasd.core.records import Bools, Context, Floats, Ints, Rounds, StopReason
 from metasd.core.errors import UsageError
+from metasd.core.records import Bools, Context, Floats, Ints, Rounds, StopReason
 from metasd.policies.base import TINY, IndexPolicy, best, within
 
 

@@ -6,11 +6,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from metasd.core.records import Bools, Context, Ints, Rounds
 from metasd.core.errors import UsageError
+from metasd.core.records import Bools, Context, Ints, Rounds
+from metasd.core.signals import INDEX
 from metasd.policies.base import Policy, best
 from metasd.policies.drawing import draw
-from metasd.core.signals import INDEX
 
 
 class Rule(Policy):

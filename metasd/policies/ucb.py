@@ -128,7 +128,8 @@ class UCBSpec(IndexPolicy):
     """UCBSpec of BanditSpec: mean of Y, the tokens emitted, plus a radius that grows with L (arXiv 2505.15141).
 
     radius = L / 2 sqrt((1 + n) / n^2 (1 + 2 ln(K t^2 sqrt(1 + n) / delta))), L the pool's longest draft length, so
-    that Y lies in [1, L + 1]. delta: 1/2 in the proof. As published it knows no availability: mask is off unless asked for.
+    that Y lies in [1, L + 1]. delta: 1/2 in the proof. As published it knows no availability: mask is off unless
+    asked for.
     """
 
     def __init__(self, delta: float = 0.5, reward: str = "tokens", mask: bool = False) -> None:

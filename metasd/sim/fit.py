@@ -1,6 +1,7 @@
 """From a trace to a policy's prior: what ``metasd fit`` does.
 
-Knows traces and which policies can be fitted; the learning itself is the policy's (``metasd.policies.frontier.rollout``).
+Knows traces and which policies can be fitted; the learning itself is the policy's
+(``metasd.policies.frontier.rollout``).
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metasd.core.records import Ints
 from metasd.core.errors import UsageError
 from metasd.core.noise import key, uniform_at
+from metasd.core.records import Ints
+from metasd.core.signals import F
 from metasd.policies import POLICIES, resolve
 from metasd.policies.frontier.rollout import Counterfactuals
-from metasd.core.signals import F
 from metasd.traces.trace import Trace
 
 LENGTHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 32)

@@ -7,7 +7,8 @@ A trace is a folder::
     shards/NNNNNN.safetensors
     costs.json           optional: seconds, apart from acceptance (metasd.core.costs)
 
-Every file is written whole or not at all (``metasd.core.files``). Manifest and journal lines carry a digest of themselves; a shard's sha256 stands in journal and manifest.
+Every file is written whole or not at all (``metasd.core.files``). Manifest and journal lines carry a digest of
+themselves; a shard's sha256 stands in journal and manifest.
 """
 
 from __future__ import annotations

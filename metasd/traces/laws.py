@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metasd.core.records import Ints
 from metasd.core.errors import UsageError
+from metasd.core.records import Ints
 
 Codes = NDArray[np.uint8]
 

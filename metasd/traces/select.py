@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metasd.core.records import Ints
 from metasd.core.errors import UsageError
+from metasd.core.records import Ints
 from metasd.traces.rows import ROW_FIELDS
 from metasd.traces.trace import Trace
 

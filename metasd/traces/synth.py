@@ -25,10 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaincinv
 
-from metasd.core.records import Bools, Ints
 from metasd.core.errors import UsageError
 from metasd.core.limits import LONGEST_DRAFT, LONGEST_TEXT
 from metasd.core.pool import DrafterInfo, Pool
+from metasd.core.records import Bools, Ints
 from metasd.traces.laws import Codes, Law, law
 from metasd.traces.save import refuse_used, save_trace
 from metasd.traces.trace import Trace

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metasd.core.records import Bools, Ints
 from metasd.core.costs import CostModel
 from metasd.core.errors import UsageError
 from metasd.core.pool import DrafterInfo, Pool
+from metasd.core.records import Bools, Ints
 
 
 @dataclass(slots=True, repr=False)

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from metasd.core.records import NO_END, Ints, StopReason, settle
 from metasd.core.costs import CostModel
 from metasd.core.errors import TraceError
+from metasd.core.records import NO_END, Ints, StopReason, settle
 from metasd.traces import format as fmt
-from metasd.traces.reader import TraceIndex, Shard, load_shard, read_trace, read_index
+from metasd.traces.reader import Shard, TraceIndex, load_shard, read_index, read_trace
 from metasd.traces.trace import Trace
 
 _ROWS = 1 << 16  # rows checked at a time, to bound the scratch memory

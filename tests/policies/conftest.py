@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from metasd.core.records import NO_END, Context, Revealed, settle
 from metasd.core.noise import key, mix, uniform_at
 from metasd.core.pool import DrafterInfo, Pool
+from metasd.core.records import NO_END, Context, Revealed, settle
 from metasd.core.signals import INDEX, F
 
 G = 4

@@ -1,4 +1,5 @@
-"""Policies from outside the package: a module, a file, a registered name, an entry point; one line for what is wrong."""
+"""Policies from outside the package: a module, a file, a registered name, an entry point; one line for what is
+wrong."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ import pytest
 
 import metasd
 from metasd.sim.compare.run import default_policies
-from metasd.sim.oracle.rounds import clairvoyant_rounds, fixed_arm_rounds
 from metasd.sim.oracle.regret import rows
+from metasd.sim.oracle.rounds import clairvoyant_rounds, fixed_arm_rounds
 from metasd.sim.replay.run import replay
 from metasd.traces import validate
 from metasd.traces.find import REFERENCE, find_trace

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metasd.drafters.lookup import LookupDrafter
 from metasd.core.errors import UsageError
+from metasd.drafters.lookup import LookupDrafter
 from metasd.traces import Trace, import_trace, open_trace, validate
 
 

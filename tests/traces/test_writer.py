@@ -140,7 +140,9 @@ def test_an_exception_keeps_the_prompts_added(manifest: dict, records: list[Prom
 
 def test_folder_in_use_is_refused(recorded: Callable[..., Path], tmp_path: Path) -> None:
     path = recorded(tmp_path / "t")
-    with pytest.raises(UsageError, match=r"holds a recording, 11 prompts of it done; --resume goes on, or give another"):
+    with pytest.raises(
+        UsageError, match=r"holds a recording, 11 prompts of it done; --resume goes on, or give another"
+    ):
         recorded(path)
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "thesis.tex").write_text("do not lose me")

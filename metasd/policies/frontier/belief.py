@@ -10,10 +10,10 @@ from itertools import pairwise
 
 import numpy as np
 
+from metasd.core.pool import Pool
 from metasd.core.records import Bools, Floats, Ints
 from metasd.policies.frontier.features import FROM_TABLE, W
 from metasd.policies.frontier.prior import Prior
-from metasd.core.pool import Pool
 
 COLD_FREE, COLD_TABLE, COLD_MODEL = 6.0, 3.0, 3.0
 """Tokens a round expected, before anything is known, of a copy from the text, of an offline table, of a model."""

@@ -3,24 +3,24 @@ frontier, model drafters from their own rounds, and both from an offline prior w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metasd.core.records import Bools, Context, Floats, Ints, Revealed, Rounds, StopReason
 from metasd.core.errors import UsageError
-from metasd.policies.frontier import rollout
+from metasd.core.pool import Pool
+from metasd.core.records import Bools, Context, Floats, Ints, Revealed, Rounds, StopReason
+from metasd.core.signals import INDEX
 from metasd.policies.base import Policy, best
+from metasd.policies.frontier import rollout
 from metasd.policies.frontier.belief import PoolLayout, cold_start, gather, geometric, warm_start
 from metasd.policies.frontier.features import W, features, free_features
 from metasd.policies.frontier.level import BETWEEN, Levels
 from metasd.policies.frontier.prior import Prior, lay_out
 from metasd.policies.frontier.rollout import Counterfactuals
-from metasd.core.pool import Pool
-from metasd.core.signals import INDEX
 
 PROPOSAL = INDEX["proposal_length"]
 
@@ -35,10 +35,12 @@ TEXT_ENDED, BUDGET_ENDED = int(StopReason.TEXT_ENDED), int(StopReason.BUDGET_END
 
 
 class Frontier(Policy):
-    """Index of arm k: x.theta_k + level_k + alpha s sqrt(ln t x^T A^-1 x) [models only] + prior's corrections - rho cost_k.
+    """Plays the arm with the largest index: expected tokens of a round, less what its time is worth.
 
-    x: clipped signals (``metasd.policies.frontier.features``); theta_k = A^-1 b_k, a Bayesian linear regression of the tokens a
-    round emits. Free drafters learn from every start whose outcome the frontier has resolved, so they need no
+    Index of arm k: x.theta_k + level_k + alpha s sqrt(ln t x^T A^-1 x) [models only] + prior's corrections - rho cost_k
+
+    x: clipped signals (``metasd.policies.frontier.features``); theta_k = A^-1 b_k, a Bayesian linear regression of the
+    tokens a round emits. Free drafters learn from every start whose outcome the frontier has resolved, so they need no
     exploration; model drafters from their own rounds (LinUCB; Li et al. 2010, arXiv 1003.0146). One page explains it:
     ``docs/default-policy.md``.
 
@@ -185,7 +187,8 @@ class Frontier(Policy):
         """[B, 1] running tokens a second (the ratio's own value, Dinkelbach 1967); before any round, the best hoped."""
         if context.cost is None or np.isnan(context.cost).any():
             raise UsageError(
-                "objective=time needs the cost of every arm, which is not known here; give --costs or use objective=rounds"
+                "objective=time needs the cost of every arm, which is not known here; "
+                "give --costs or use objective=rounds"
             )
         self.asked[...] = context.cost
         tokens, seconds = self.rate[:, 0], self.rate[:, 1]

@@ -1,8 +1,8 @@
 """The file that ``metasd fit`` writes for the default policy, laid out for a pool.
 
-Knows the pool and JSON, not how the numbers were learned (``metasd.policies.frontier.rollout``). A prior holds, by drafter, the
-second moments of its features; by model (a drafter at a draft length) the regression ``theta`` of
-its worth in tokens; and token tables: what the last tokens and the proposed token say beyond the signals.
+Knows the pool and JSON, not how the numbers were learned (``metasd.policies.frontier.rollout``). A prior holds, by
+drafter, the second moments of its features; by model (a drafter at a draft length) the regression ``theta`` of its
+worth in tokens; and token tables: what the last tokens and the proposed token say beyond the signals.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from metasd.core.records import Bools, Context, Floats, Ints
 from metasd.core.errors import UsageError
+from metasd.core.pool import Pool
+from metasd.core.records import Bools, Context, Floats, Ints
 from metasd.policies.frontier.features import NAMES, W
 from metasd.policies.frontier.tokens import TokenTable, speaker_proposal, token_keys
-from metasd.core.pool import Pool
 
 SCHEMA = 1
 

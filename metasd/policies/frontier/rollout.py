@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 
+from metasd.core.pool import DrafterInfo
 from metasd.core.records import Bools, Floats, Ints
 from metasd.policies.frontier.features import NAMES, W, features
 from metasd.policies.frontier.prior import SCHEMA, pack
 from metasd.policies.frontier.tokens import TokenTable, fit_tables, speaker_proposal, token_keys
-from metasd.core.pool import DrafterInfo
 
 TEXT_WEIGHT = 100.0  # most that one text counts
 OFF_PATH = 0.15  # weight of a start that the policy does not visit

@@ -5,8 +5,8 @@ independent data, and a difference between two policies on the same prompts is f
 side. For a policy that keeps what it learned the prompts of a run are linked, so the spread over runs is added.
 
 The statistic is a function of column sums. Its error is the jackknife's; how far it can lie from the truth in units of
-that error is asked of resampled prompts (Efron and Tibshirani 1993, section 12.5, with the symmetric limits of Hall 1992,
-section 3.6), or of Student's law from ``LARGE`` prompts on, so memory does not grow with prompts times resamples. Below
+that error is asked of resampled prompts (Efron and Tibshirani 1993, section 12.5, with the symmetric limits of Hall
+1992, section 3.6), or of Student's law from ``LARGE`` prompts on, so memory does not grow with prompts times resamples. Below
 ``LEAST`` prompts no construction tried held its level: nothing is claimed. Knows arrays only.
 """
 
@@ -37,8 +37,8 @@ class Estimate:
     """A number with its uncertainty.
 
     error: its standard error over prompts; None where no spread can be known (fewer than 2 prompts).
-    halves: [R] half-widths, widest first: the interval that errs with probability k / (R + 1) is value +- halves[k - 1].
-        Empty where no interval can be trusted.
+    halves: [R] half-widths, widest first: the interval that errs with probability k / (R + 1) is value +-
+        halves[k - 1]. Empty where no interval can be trusted.
     """
 
     value: float
@@ -110,7 +110,8 @@ class Clusters:
         return Estimate(float(value), error, halves)
 
     def band(self, curves: Values) -> tuple[Values, Values | None]:
-        """Mean [X] of ``curves`` [P, X] over prompts and the half-width [X] of a pointwise 95 % band, None if withheld."""
+        """Mean [X] of ``curves`` [P, X] over prompts and the half-width [X] of a pointwise 95 % band, None if
+        withheld."""
         mean = curves.mean(axis=0)
         if self.missing:
             return mean, None

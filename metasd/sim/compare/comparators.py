@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from metasd.core.results import ALL, BEST_FIXED, SIGNIFICANT
+from metasd.sim.compare.bootstrap import Clusters, Values, holm, ratio, ratio_difference
 from metasd.sim.compare.outcome import TraceOutcome
 from metasd.sim.oracle.rounds import best_fixed
-from metasd.sim.compare.bootstrap import Clusters, Values, holm, ratio, ratio_difference
 
 BY_DOMAIN = "best fixed arm of each domain"
 BY_PROMPT = "best fixed arm of each prompt"

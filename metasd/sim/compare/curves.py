@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metasd.sim.compare.job import POINTS, SHOWN_TOKENS, edges, shown_prompts
-from metasd.sim.compare.outcome import Played, TraceOutcome
 from metasd.sim.compare.bootstrap import Clusters
 from metasd.sim.compare.comparators import arms_differ
+from metasd.sim.compare.job import POINTS, SHOWN_TOKENS, edges, shown_prompts
+from metasd.sim.compare.outcome import Played, TraceOutcome
 from metasd.sim.oracle.rounds import best_fixed
 
 _DIGITS = 4

@@ -53,7 +53,8 @@ def first_free(name: str, taken: Container[str]) -> str:
 
 
 def refuse_unknown(entries: Sequence[Entry]) -> None:
-    """Raises UsageError where outcomes would be kept of a policy whose code cannot be read, so its edits not noticed."""
+    """Raises UsageError where outcomes would be kept of a policy whose code cannot be read, so its edits not
+    noticed."""
     for entry in entries:
         if entry.code is None:
             raise UsageError(
@@ -94,7 +95,8 @@ def _methods(cls: type) -> bytes | None:
 
 
 def _reached(starts: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    """File name and source of the modules ``starts`` and of those that they import, as far as these are the same hand's."""
+    """File name and source of the modules ``starts`` and of those that they import, as far as these are the same
+    hand's."""
     roots = {name.partition(".")[0] for name in starts} | {"metasd"}
     folders = {_folder(name) for name in starts} - {None}
     todo, seen = list(starts), set(_WHOLE)

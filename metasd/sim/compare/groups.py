@@ -84,7 +84,8 @@ def groups(outcomes: Sequence[TraceOutcome], comparisons: int) -> Iterator[Group
 def baselines(outcome: TraceOutcome) -> dict[str, Values]:
     """[P] what regrets are taken to: name of the regret's column to the cost of the arm it compares with.
 
-    The arm is chosen by expected rounds (on a sampled trace too, so the choice does not follow the luck of a few seeds) or
+    The arm is chosen by expected rounds (on a sampled trace too, so the choice does not follow the luck of a few
+    seeds) or
     by seconds, and what is charged is that arm under the seeds that the policies meet.
     """
     domains = outcome.trace.domains

@@ -1,6 +1,7 @@
 """One policy on one trace under a block of seeds: the unit of parallel work, and the file that makes it resumable.
 
-Knows how to play a job and how to keep its outcome; what the numbers mean together is ``metasd.sim.compare.leaderboard``'s business.
+Knows how to play a job and how to keep its outcome; what the numbers mean together is
+``metasd.sim.compare.leaderboard``'s business.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from numpy.typing import NDArray
 
 from metasd import __version__
 from metasd.core import files, jsontext
-from metasd.core.records import Ints, Rounds
 from metasd.core.costs import CostModel
 from metasd.core.errors import UsageError
 from metasd.core.ledger import Ledger
 from metasd.core.pool import Pool
+from metasd.core.records import Ints, Rounds
 from metasd.sim.replay.run import Replay, replay
 from metasd.traces import Trace, open_trace
 

@@ -1,6 +1,7 @@
 """From a comparison to the document people and programs read: rows with intervals, comparators, curves.
 
-Every rate comes from ``Ledger.totals`` and ``metasd.core.results.row``; this module adds intervals and paired differences
+Every rate comes from ``Ledger.totals`` and ``metasd.core.results.row``; this module adds intervals and paired
+differences
 (``metasd.sim.compare.bootstrap``). A row that covers several traces sums over all their prompts.
 """
 
@@ -17,12 +18,12 @@ from metasd.core.ledger import Totals
 from metasd.core.results import BEST_FIXED, row
 from metasd.core.results import document as result_document
 from metasd.sim.compare import curves as figures
-from metasd.sim.compare.job import SHOWN_PROMPTS
-from metasd.sim.compare.groups import Columns, Group, groups
-from metasd.sim.compare.outcome import Comparison, Played
-from metasd.sim.oracle.regret import speedup
 from metasd.sim.compare.bootstrap import Estimate, Statistic, holm, mean_of_ratios, ratio, ratio_difference, total
 from metasd.sim.compare.comparators import comparator_rows
+from metasd.sim.compare.groups import Columns, Group, groups
+from metasd.sim.compare.job import SHOWN_PROMPTS
+from metasd.sim.compare.outcome import Comparison, Played
+from metasd.sim.oracle.regret import speedup
 
 # interval name -> (columns, statistic). A count of switches has none: mostly zeros, none tried held its level.
 _INTERVALS = {

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metasd.core.records import Floats, Ints
 from metasd.core.ledger import Ledger
 from metasd.core.pool import Pool
+from metasd.core.records import Floats, Ints
 from metasd.traces import Trace
 
 

@@ -16,16 +16,16 @@ import numpy as np
 
 from metasd.core.costs import CostModel
 from metasd.core.errors import UsageError
-from metasd.policies import POLICIES, PolicyLike, make
 from metasd.core.pool import Pool
 from metasd.core.results import ALL
+from metasd.policies import POLICIES, PolicyLike, make
 from metasd.sim.compare.entrants import entrant, entrants, first_free, refuse_unknown
-from metasd.sim.compare.job import JobOutcome, Job, fingerprint, merge
+from metasd.sim.compare.job import Job, JobOutcome, fingerprint, merge
 from metasd.sim.compare.outcome import Comparison, Entry, Played, TraceOutcome
-from metasd.sim.oracle.seconds import clairvoyant_seconds
+from metasd.sim.compare.workers import Progress, run
 from metasd.sim.oracle.regret import comparators
 from metasd.sim.oracle.rounds import expected_arm_rounds
-from metasd.sim.compare.workers import Progress, run
+from metasd.sim.oracle.seconds import clairvoyant_seconds
 from metasd.traces import Trace, open_trace
 
 SEED_BLOCK = 10
@@ -61,8 +61,8 @@ def compare(
 
     Args:
         traces: names, folders (``metasd.traces.open_trace``) or traces in memory.
-        policies: specs, classes or objects (every job plays a copy); none means every registered policy with its defaults, and one that cannot run on a trace is
-            then listed in ``skipped`` with the reason instead of raising.
+        policies: specs, classes or objects (every job plays a copy); none means every registered policy with its
+            defaults, and one that cannot run on a trace is then listed in ``skipped`` with the reason instead of raising.
         prior: policies that take one play twice, with and without it.
         workers: processes; by default one a core. With 1 nothing is started. Workers import the caller's main module,
             so a script must call this under ``if __name__ == "__main__"``.

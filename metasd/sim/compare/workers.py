@@ -12,7 +12,7 @@ from pathlib import Path
 
 from metasd.core import files
 from metasd.core.errors import UsageError
-from metasd.sim.compare.job import JobOutcome, Job, play
+from metasd.sim.compare.job import Job, JobOutcome, play
 
 Progress = Callable[[int, str], AbstractContextManager[Callable[..., None]]]
 """``metasd.core.progress.bar``, or anything that fits in its place."""

@@ -13,14 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metasd.core import noise
-
-from metasd.core import rewards
-from metasd.core.records import Bools, Context, Floats, Ints, Revealed, Rounds
+from metasd.core import noise, rewards
 from metasd.core.errors import UsageError
 from metasd.core.observation import DEFAULT, ContextEncoder
-from metasd.sim.replay.clock import Clock
+from metasd.core.records import Bools, Context, Floats, Ints, Revealed, Rounds
 from metasd.sim.oracle.episodes import Comparators
+from metasd.sim.replay.clock import Clock
 from metasd.sim.replay.lanes import Lanes
 from metasd.sim.replay.reveal import TraceRevealer
 from metasd.traces.find import find_trace

@@ -12,13 +12,13 @@ from gymnasium import Space
 from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
-from metasd.core.records import Revealed
 from metasd.core.errors import UsageError
 from metasd.core.observation import DEFAULT
+from metasd.core.records import Revealed
 from metasd.sim.env import private
 from metasd.sim.env.engine import COUNTS, Engine, Setup
-from metasd.sim.env.text_walk import TextWalk, walk_of
 from metasd.sim.env.spaces import action_space, observation_space
+from metasd.sim.env.text_walk import TextWalk, walk_of
 
 _LANE = np.zeros(1, np.int64)
 
@@ -47,14 +47,15 @@ class MetaSDEnv(gym.Env[NDArray[np.float32], np.int64]):
     | `available` | K | 1 where the arm has a proposal now, else 0 |
     | `last` | K + 2 | the previous round of the text: arm one-hot, drafted / G, accepted / G |
     | `history` | 2 K | mean accepted / G of each arm in this text (-1: none yet), its share of rounds |
-    | `signals` | D F | what each drafter says before drafting (`metasd.core.signals`); counts n as n / (n + 8), -1 unknown |
+    | `signals` | D F | what each drafter says before drafting (`metasd.core.signals`); n as n / (n + 8), -1 unknown |
     | `lag` | D | tokens n the drafter would have to catch up, as n / (n + 32) |
     | `cost` | K | expected seconds over those of the dearest arm, -1 without a clock |
 
     In the last observation of an episode no arm is available.
 
     ## Rewards
-    `reward` names one of `metasd.core.rewards`. The default, `block_efficiency`, is accepted / G: summed over an episode it
+    `reward` names one of `metasd.core.rewards`. The default, `block_efficiency`, is accepted / G: summed over an
+    episode it
     is (tokens - rounds) / G (and 1 / G more where the text ends inside a draft), so the largest return is the
     fewest rounds. `block_divergence`, `tokens` and `tokens_per_second` are the others; `auto` is `block_divergence`
     where the trace records overlap.
@@ -70,7 +71,8 @@ class MetaSDEnv(gym.Env[NDArray[np.float32], np.int64]):
     ## Information
     Always `action_mask` [K] int8: arms with a proposal, all of them where there is none; `action_masks()` gives it as
     booleans, for sb3-contrib's MaskablePPO. With `feedback="full"` also
-    `revealed`, a dict of the arrays of `metasd.core.records.Revealed`: what the tokens committed so far say of every drafter
+    `revealed`, a dict of the arrays of `metasd.core.records.Revealed`: what the tokens committed so far say of every
+    drafter
     in `scope`, lengths only once resolved, -1 for numbers that are unknown. When the episode has ended also `prompt`
     (index in the trace), `rounds`, `seconds` (nan without a clock), `best_fixed_rounds` (the best single arm for this
     text) and `oracle_rounds` (the clairvoyant optimum; both -1 with `comparators=False`).
@@ -169,7 +171,8 @@ class MetaSDEnv(gym.Env[NDArray[np.float32], np.int64]):
         return walk.observation, reward, over, False, info
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """[K] arms with a proposal now, as ``info["action_mask"]`` has them: what sb3-contrib's MaskablePPO asks for."""
+        """[K] arms with a proposal now, as ``info["action_mask"]`` has them: what sb3-contrib's MaskablePPO asks
+        for."""
         engine, walk = self._fetch()
         if not self._seeded:
             raise ResetNeeded("no episode was begun; call reset first")

@@ -7,7 +7,6 @@ path, catch-up and the previous round, is kept here.
 
 from __future__ import annotations
 
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -12,9 +12,9 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from metasd.core.records import Bools, Context, Floats, Ints
 from metasd.core.errors import UsageError
 from metasd.core.observation import DEFAULT
+from metasd.core.records import Bools, Context, Floats, Ints
 from metasd.sim.env import private
 from metasd.sim.env.engine import COUNTS, Engine, Result, Setup
 from metasd.sim.env.scalar import as_dict, check_options, check_render_mode

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metasd.core.records import NO_END, Bools, Floats, Ints, settle
 from metasd.core.noise import Keys, uniform_at
 from metasd.core.pool import Pool
+from metasd.core.records import NO_END, Bools, Floats, Ints, settle
 from metasd.sim.replay.drafts import Outcomes, budgets, plain
 from metasd.traces.trace import Trace
 
@@ -64,7 +64,7 @@ class Boards:
         least, and [R, K] the chance of each."""
         if self.trace.accept is None:
             raise ValueError("a trace that was not sampled leaves nothing to chance")
-        row, episode, position = self._rows(texts)
+        row, _, _ = self._rows(texts)
         cells = [row * self.outcomes.D + d for d in range(max(self.outcomes.D, 1))]
         of = self.pool.drafter_of
         proposed = np.stack([self.outcomes.proposal(cell) for cell in cells], axis=1)[:, of].astype(np.int64)
@@ -83,7 +83,8 @@ class Boards:
         return self.offsets[texts][episode] + position, episode, position
 
     def _settled(self, texts: Ints, proposed: Ints, agreed: Ints) -> Board:
-        """The board of ``texts`` where every arm's draft is ``proposed`` [R, K] long and ``agreed`` [R, K] of it hold."""
+        """The board of ``texts`` where every arm's draft is ``proposed`` [R, K] long and ``agreed`` [R, K] of it
+        hold."""
         row, episode, position = self._rows(texts)
         lengths, shape = self.lengths[texts], proposed.shape
         end = self.end[texts][episode]

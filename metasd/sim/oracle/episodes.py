@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from metasd.core.records import Ints
 from metasd.core.noise import Keys
 from metasd.core.pool import Pool
+from metasd.core.records import Ints
 from metasd.sim.oracle.board import Boards, fixed, optimum
 from metasd.traces.trace import Trace
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metasd.core import noise
-from metasd.core.records import Floats, Ints
 from metasd.core.pool import Pool
+from metasd.core.records import Floats, Ints
 from metasd.sim.oracle.board import Boards, expected, fixed, optimum
 from metasd.traces.trace import Trace
 

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metasd.core.records import Floats, Ints
 from metasd.core.costs import CostModel
 from metasd.core.errors import UsageError
 from metasd.core.pool import Pool
-from metasd.sim.replay.clock import Clock
-from metasd.sim.oracle.rounds import episodes
+from metasd.core.records import Floats, Ints
 from metasd.sim.oracle.board import Board, Boards, agreeing, optimum
+from metasd.sim.oracle.rounds import episodes
+from metasd.sim.replay.clock import Clock
 from metasd.traces.trace import Trace
 
 _LONGEST_WITH_LAG = 4096  # tokens up to which the optimum in seconds keeps a drafter's lag in its state

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from metasd.core.records import Floats, Ints
 from metasd.core.costs import CostModel
 from metasd.core.pool import Pool
+from metasd.core.records import Floats, Ints
 
 
 class Clock:

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metasd.core.records import NO_END, Bools, Floats, Ints, Rounds, StopReason, settle
 from metasd.core.errors import TraceError, UsageError
 from metasd.core.noise import Keys, uniform_at
 from metasd.core.pool import Pool
+from metasd.core.records import NO_END, Bools, Floats, Ints, Rounds, StopReason, settle
 from metasd.traces.trace import Trace
 
 _DRAFTED, _ACCEPTED, _EMITTED, _BYTE, _LONG = 8, 16, 24, 255, 511

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from metasd.core.records import Ints, Rounds, StopReason, concatenate
 from metasd.core.costs import CostModel
 from metasd.core.errors import UsageError
+from metasd.core.records import Ints, Rounds, StopReason, concatenate
 from metasd.sim.replay.run import replay
 from metasd.traces import Trace, take_prompts
 

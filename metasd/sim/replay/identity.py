@@ -32,7 +32,9 @@ def check_same_texts(
     same = take_prompts(trace, positions(trace, [name for name, _ in prompts]))
     if same.prompt_tokens is None:
         return
-    for (name, tokens), told in zip(prompts, np.split(same.prompt_tokens, np.cumsum(same.prompt_lengths)[:-1]), strict=True):
+    for (name, tokens), told in zip(
+        prompts, np.split(same.prompt_tokens, np.cumsum(same.prompt_lengths)[:-1]), strict=True
+    ):
         if list(tokens) != told.tolist():
             raise UsageError(
                 f"prompt {name!r} is another text in trace {trace.name} ({len(told)} tokens there, {len(tokens)} here, "
@@ -57,7 +59,8 @@ def _check_settings(trace: Trace, config: Mapping[str, Any], run: Mapping[str, A
     if names:
         mend = "run with --ignore-generation-config, or record anew" if not told else "record anew"
         raise UsageError(
-            f"trace {trace.name} was recorded with other generation settings ({', '.join(names)}) than the run's; {mend}"
+            f"trace {trace.name} was recorded with other generation settings ({', '.join(names)}) than the run's; "
+            f"{mend}"
         )
     if "forced_eos_token_id" in run and budget != config.get("max_new_tokens"):
         raise UsageError(

@@ -9,16 +9,17 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from metasd.core.records import NO_END, Bools, Context, Floats, Ints, Rounds
 from metasd.core.cache_rule import behind, read_after
 from metasd.core.costs import CostModel
 from metasd.core.errors import TraceError
 from metasd.core.noise import Keys
 from metasd.core.pool import Pool
+from metasd.core.records import NO_END, Bools, Context, Floats, Ints, Rounds
 from metasd.core.signals import F
 from metasd.sim.replay.clock import Clock
 from metasd.sim.replay.drafts import Outcomes, budgets, plain, unpack
 from metasd.traces.trace import Trace
+
 
 class Lanes:
     """B lanes over a trace. All state is [B] arrays of trace rows: ``row`` is where the next draft starts.

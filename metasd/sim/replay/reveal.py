@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metasd.core.records import NO_END, Bools, Floats, Ints, Revealed, Rounds, StopReason, settle
 from metasd.core.errors import UsageError
+from metasd.core.records import NO_END, Bools, Floats, Ints, Revealed, Rounds, StopReason, settle
 from metasd.sim.replay.lanes import Lanes
-
 
 
 @dataclass(slots=True)

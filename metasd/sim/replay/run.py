@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from metasd.core.records import Floats, Ints, Rounds
 from metasd.core.costs import CostModel
 from metasd.core.ledger import Ledger
 from metasd.core.loop import decode
 from metasd.core.noise import key
-from metasd.policies import PolicyLike, label, make
 from metasd.core.pool import Pool
+from metasd.core.records import Floats, Ints, Rounds
+from metasd.policies import PolicyLike, label, make
 from metasd.sim.replay.session import TraceSession
 from metasd.traces import Trace
 

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metasd.core import noise
-from metasd.core.records import Context, Ints, Revealed, Rounds
 from metasd.core.costs import CostModel
 from metasd.core.errors import UsageError
 from metasd.core.noise import Keys
 from metasd.core.pool import Pool
+from metasd.core.records import Context, Ints, Revealed, Rounds
 from metasd.sim.replay.lanes import Lanes
 from metasd.sim.replay.reveal import TraceRevealer
 from metasd.traces.trace import Trace

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from metasd.core.records import Floats
 from metasd.core.pool import Pool
-from metasd.sim.oracle.rounds import episodes
+from metasd.core.records import Floats
 from metasd.sim.oracle.board import Boards
+from metasd.sim.oracle.rounds import episodes
 from metasd.traces.trace import Trace
 
 

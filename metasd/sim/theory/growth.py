@@ -18,8 +18,8 @@ from scipy.special import zeta
 from scipy.stats import t as student
 
 from metasd.core.records import Ints, Rounds
-from metasd.sim.replay.run import replay
 from metasd.sim.compare.bootstrap import Values
+from metasd.sim.replay.run import replay
 from metasd.traces import Trace
 
 

@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from metasd.core.records import Ints
 from metasd.core.errors import UsageError
 from metasd.core.pool import DrafterInfo, Pool
+from metasd.core.records import Ints
 from metasd.traces import format as fmt
 from metasd.traces.importers.lines import integers, named, parse, sources, value
 from metasd.traces.trace import Trace

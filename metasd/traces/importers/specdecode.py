@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metasd.core.records import Ints
-from metasd.drafters.lookup import LookupDrafter
 from metasd.core.errors import UsageError
 from metasd.core.pool import DrafterInfo, Pool
+from metasd.core.records import Ints
 from metasd.core.signals import F
+from metasd.drafters.lookup import LookupDrafter
 from metasd.traces import format as fmt
 from metasd.traces.importers.lines import integers, named, parse, sources, value
 from metasd.traces.trace import Trace

@@ -12,7 +12,6 @@ from metasd.sim.compare.bootstrap import (
     LEAST,
     Clusters,
     Estimate,
-    Values,
     holm,
     mean_of_ratios,
     ratio,

@@ -72,7 +72,8 @@ def test_variance_reduction_is_that_of_pairing() -> None:
 
 
 def test_regrets(made: dict[str, Any]) -> None:
-    """Rounds: small overall (6 + 2 + 2), by domain copy on code (4 + 3), small on chat (2), in hindsight copy, small, small.
+    """Rounds: small overall (6 + 2 + 2), by domain copy on code (4 + 3), small on chat (2), in hindsight copy, small,
+    small.
 
     Seconds: plain overall (7 + 4 + 3), by domain copy or plain on code (10), plain on chat (4).
     """

@@ -8,14 +8,14 @@ import types
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.error import ClosedEnvironmentError
 
 import metasd.sim.env.private as vault
-from gymnasium.error import ClosedEnvironmentError
 from metasd.core.records import Context, Revealed, Rounds
 from metasd.sim.env.scalar import MetaSDEnv
+from metasd.sim.env.vector import MetaSDVectorEnv
 from metasd.sim.replay.session import TraceSession
 from metasd.traces.find import register_trace
-from metasd.sim.env.vector import MetaSDVectorEnv
 from metasd.traces.trace import Trace
 
 GIVEN = (Context, Rounds, Revealed, MetaSDEnv, MetaSDVectorEnv)
@@ -140,7 +140,9 @@ def test_writing_to_what_is_given_changes_nothing(trace):
     """Whatever a policy does to its arrays, the session goes on as if it had not."""
 
     def run(spoil):
-        session = TraceSession.per_prompt(trace, lanes=2, seeds=range(2), feedback="full", reads=frozenset({"lag", "signals"}))
+        session = TraceSession.per_prompt(
+            trace, lanes=2, seeds=range(2), feedback="full", reads=frozenset({"lag", "signals"})
+        )
         out, n = [], 0
         while not session.done:
             context = session.context

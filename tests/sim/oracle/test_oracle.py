@@ -9,25 +9,25 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles import fixed_arm_seconds, greedy_rounds, oracle_policy_arms
 
 from metasd.core.errors import UsageError
 from metasd.core.ledger import Ledger
 from metasd.core.loop import decode
-from metasd.policies.ucb import MetaSDUCB
 from metasd.core.pool import Pool
-from metasd.sim.theory.bounds import kl_inf, lai_robbins_constant, length_law
+from metasd.policies.ucb import MetaSDUCB
+from metasd.sim.oracle.regret import rows
 from metasd.sim.oracle.rounds import (
     best_fixed,
     clairvoyant_rounds,
     expected_arm_rounds,
     fixed_arm_rounds,
 )
-from metasd.sim.oracle.regret import rows
-from metasd.sim.replay.run import replay
 from metasd.sim.oracle.seconds import clairvoyant_seconds
+from metasd.sim.replay.run import replay
 from metasd.sim.replay.session import TraceSession
+from metasd.sim.theory.bounds import kl_inf, lai_robbins_constant, length_law
 from metasd.traces import synthetic
-from oracles import fixed_arm_seconds, greedy_rounds, oracle_policy_arms
 
 ARMS = [(0, 4), (1, 2), (2, 4), (-1, 0)]
 
@@ -169,7 +169,8 @@ def test_expected_rounds_are_the_mean_over_luck(make_trace):
 
 
 def test_hindsight_regret_does_not_charge_luck(make_trace):
-    """Its mean over seeds is the difference of expectations (5 standard errors); the luckiest arm a seed would add more."""
+    """Its mean over seeds is the difference of expectations (5 standard errors); the luckiest arm a seed would add
+    more."""
     trace = make_trace(5, sampled=True, lengths=(40,) * 12)
     pool, seeds = trace.pool(), range(20)
     expected = expected_arm_rounds(trace, pool)

@@ -68,7 +68,9 @@ def trace(target: Target, texts: list[live.EncodedPrompt], tmp_path_factory: pyt
     return open_trace(folder)
 
 
-def compared(target: Target, texts: list[live.EncodedPrompt], trace: Trace, spec: str, length: int, reset: str) -> Fidelity:
+def compared(
+    target: Target, texts: list[live.EncodedPrompt], trace: Trace, spec: str, length: int, reset: str
+) -> Fidelity:
     how = live.Decoding(max_new_tokens=BUDGET, clock="model", costs=trace.costs)
     entrants = live.contenders([spec], partial(build, target, length), baseline=False, prior=None)
     live.run(target, entrants, texts, how, reset=reset)
@@ -87,7 +89,9 @@ def test_a_run_equals_its_replay_round_by_round(
     assert whole.differing == 0
 
 
-def test_the_comparison_sees_everything_that_can_happen(target: Target, texts: list[live.EncodedPrompt], trace: Trace) -> None:
+def test_the_comparison_sees_everything_that_can_happen(
+    target: Target, texts: list[live.EncodedPrompt], trace: Trace
+) -> None:
     """Without rejections, full acceptance, switches and an end inside a draft the tests above would say little."""
     seen = compared(target, texts, trace, "random", LENGTH, "prompt")
     assert seen.identical

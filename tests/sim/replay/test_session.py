@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metasd.core import noise
-from metasd.core.records import StopReason
 from metasd.core.errors import TraceError, UsageError
 from metasd.core.ledger import Ledger
 from metasd.core.loop import decode
-from metasd.policies.ucb import MetaSDUCB
 from metasd.core.pool import Pool
+from metasd.core.records import StopReason
+from metasd.policies.ucb import MetaSDUCB
 from metasd.sim.replay.session import TraceSession
 
 ARMS = [(0, 4), (1, 2), (2, 4), (-1, 0), (2, 1)]
