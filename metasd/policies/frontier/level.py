@@ -3,9 +3,9 @@
 Knows residuals only: no signals, no pool. A few hypotheses of change are kept side by side. Under each the level of an
 arm is an autoregressive process, forgotten over ``SPANS`` tokens, with stationary variance ``STRENGTHS`` times the
 noise, and is tracked by the Kalman filter (West and Harrison 1997, section 4.3, in units of the noise). The hypotheses
-are weighed by how well they predicted what came next, with a small share given back to each (Herbster and Warmuth 1998), so that a
-stationary world is found to be one and a changing one is followed. What is predicted is always the next thing seen of
-an arm that the past alone chose, so choosing does not bias the weights.
+are weighed by how well they predicted what came next, with a small share given back to each (Herbster and Warmuth
+1998), so that a stationary world is found to be one and a changing one is followed. What is predicted is always the
+next thing seen of an arm that the past alone chose, so choosing does not bias the weights.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ side. For a policy that keeps what it learned the prompts of a run are linked, s
 
 The statistic is a function of column sums. Its error is the jackknife's; how far it can lie from the truth in units of
 that error is asked of resampled prompts (Efron and Tibshirani 1993, section 12.5, with the symmetric limits of Hall
-1992, section 3.6), or of Student's law from ``LARGE`` prompts on, so memory does not grow with prompts times resamples. Below
-``LEAST`` prompts no construction tried held its level: nothing is claimed. Knows arrays only.
+1992, section 3.6), or of Student's law from ``LARGE`` prompts on, so memory does not grow with prompts times resamples.
+Below ``LEAST`` prompts no construction tried held its level: nothing is claimed. Knows arrays only.
 """
 
 from __future__ import annotations

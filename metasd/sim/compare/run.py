@@ -62,7 +62,8 @@ def compare(
     Args:
         traces: names, folders (``metasd.traces.open_trace``) or traces in memory.
         policies: specs, classes or objects (every job plays a copy); none means every registered policy with its
-            defaults, and one that cannot run on a trace is then listed in ``skipped`` with the reason instead of raising.
+            defaults, and one that cannot run on a trace is then listed in ``skipped`` with the reason instead of
+            raising.
         prior: policies that take one play twice, with and without it.
         workers: processes; by default one a core. With 1 nothing is started. Workers import the caller's main module,
             so a script must call this under ``if __name__ == "__main__"``.
