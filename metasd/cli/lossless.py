@@ -71,4 +71,5 @@ def check_run(
         budget=how.max_new_tokens,
         costs=how.costs,
         texts=entrant.session.texts,
+        arms=entrant.pool.names,
     )

@@ -124,5 +124,5 @@ def test_tokens_are_compared(made: tuple[Target, Trace, dict[str, Any]]) -> None
     live.run(target, entrants, TEXTS, live.Decoding(max_new_tokens=BUDGET))
     texts = [list(text) for text in entrants[0].session.texts]
     texts[1][2] += 1
-    found = check(entrants[0].rounds, IDS, trace, "fixed:arm=plain", budget=BUDGET, texts=texts)
+    found = check(entrants[0].rounds, IDS, trace, "fixed:arm=plain", budget=BUDGET, texts=texts, arms=["plain"])
     assert (found.differing, found.texts_differing, found.identical) == (0, 1, False)

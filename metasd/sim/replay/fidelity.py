@@ -83,6 +83,7 @@ def check(
     budget: int | None = None,
     costs: CostModel | None = None,
     texts: Sequence[Sequence[int]] | None = None,
+    arms: Sequence[str] | None = None,
 ) -> Fidelity:
     """Compare the rounds of a live run with the replay of ``trace`` under the same policy.
 
@@ -91,6 +92,7 @@ def check(
         ids: prompt ids of the run, in the order they were decoded.
         costs: those the run knew; its replay knows the same, whatever the trace holds.
         texts: answer tokens of each; compared with the recorded ones.
+        arms: names of the arms that ``Rounds.arm`` counts, where they are not the trace's, as of plain decoding alone.
 
     Raises UsageError when a prompt of the run is not in the trace, or the trace was sampled: above temperature 0 run
     and replay agree in law, not round by round.
@@ -99,6 +101,9 @@ def check(
         raise UsageError("the trace was sampled: a run agrees with it in law only; record one at temperature 0")
     same = replace(take_prompts(trace, positions(trace, ids)), costs=costs)
     replayed = replay(same, spec, draft_length=draft_length, reset=reset, prior=prior, budget=budget, keep_rounds=True)
+    if arms is not None:
+        number = np.array([replayed.pool.index(name) for name in arms])
+        live = [replace(rounds, arm=number[rounds.arm]) for rounds in live]
     found = compare(ordered(live), ordered(replayed.rounds, replayed.prompt))
     if texts is None:
         return found
