@@ -202,7 +202,7 @@ def test_build_gives_arms_in_order(tiny_target: Target) -> None:
     assert [d.info for d in drafters] == list(pool.drafters)
     assert [d.info.free for d in drafters] == [True, False, True]
     _, default = build_drafters([], tiny_target, draft_length=4)
-    assert default.names == ["lookup@4", "table@4"]
+    assert default.names == ["lookup@4", "table@4", "plain"]
     _, bare = build_drafters([], tiny_target, draft_length=0)
     assert bare.names == ["plain"]
 
@@ -213,7 +213,7 @@ def test_a_model_from_a_folder(tiny_target: Target, tiny_drafter: Any, tmp_path:
     specs = [f"model:path={tmp_path / 'small'}"]
     (one,), pool = build_drafters(specs, tiny_target, draft_length=3)
     (two,), _ = build_drafters(specs, tiny_target, draft_length=3)
-    assert pool.names == ["small@3"]
+    assert pool.names == ["small@3", "plain"]
     assert isinstance(one, ModelDrafter)
     assert isinstance(two, ModelDrafter)
     assert one.cached is not two.cached
