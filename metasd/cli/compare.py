@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -93,6 +94,11 @@ def command(
         emit(result)
     else:
         show(result, result_console())
+    _write(result, csv_file, html_file)
+
+
+def _write(result: dict[str, Any], csv_file: Path | None, html_file: Path | None) -> None:
+    """The files that were asked for."""
     if csv_file is not None:
         from metasd.report.csv import write_csv
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -64,13 +64,8 @@ def open_models(
     ignore_generation_config: bool = False,
     prompt_file: Path | None = None,
 ) -> Models:
-    """Check every setting, read the prompts unless given, load the target; remarks go to stderr.
-
-    Raises UsageError for the first thing that is wrong.
-    """
-    check_numbers(
-        draft_length=draft_length, max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p
-    )
+    """Check every setting, read prompts unless given, load the target. Raises UsageError for the first thing wrong."""
+    check_numbers(draft_length, max_new_tokens, temperature, top_k, top_p)
     prompts = list(read_prompts(prompt_file, None, turns) if prompts is None else prompts)
     _say_idle(temperature, top_k, top_p)
     from metasd.runtime.conversation import encode_all, stops_of
@@ -86,8 +81,7 @@ def open_models(
         return build_drafters(drafters, loaded, draft_length=draft_length, sampling=sampling, seed=seed)
 
     opened, _ = build()  # one that does not fit this target is reported before anything is decoded
-    for remark in heavier(loaded, opened):
-        click.echo(shown.line(f"warning: {remark}"), err=True)
+    _say(heavier(loaded, opened))
     left_out: list[str] | None = [] if skip_too_long else None
     texts = encode_all(loaded, prompts, raw=raw, max_new_tokens=max_new_tokens, drafters=opened, left_out=left_out)
     say_left_out(left_out, len(prompts))
@@ -96,19 +90,21 @@ def open_models(
         "drafters": list(drafters),
         "draft_length": draft_length,
         "max_new_tokens": max_new_tokens,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
+        **asdict(sampling),
         "seed": seed,
         "device": device,
         **loading_config(loaded, device_map=device_map, revision=revision),
         "raw": raw,
         "turns": turns,
         **settings_of(loaded),
-        "prompts": prompt_file.name if prompt_file else None,
-        "left_out": left_out or [],
     }
+    config |= {"prompts": prompt_file.name if prompt_file else None, "left_out": left_out or []}
     return Models(loaded, build, prompts, texts, sampling, config, stops_of(prompts))
+
+
+def _say(warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        click.echo(shown.line(f"warning: {warning}"), err=True)
 
 
 def open_target(target: str, ignore_generation_config: bool, **how: Any) -> Target:
@@ -169,7 +165,7 @@ def read_prompts(path: Path | None, prompt: str | None, turns: Literal["first", 
 
 
 def check_numbers(
-    *, draft_length: int, max_new_tokens: int, temperature: float, top_k: int | None, top_p: float | None
+    draft_length: int, max_new_tokens: int, temperature: float, top_k: int | None, top_p: float | None
 ) -> None:
     """Raises UsageError for the first setting outside its range."""
     low = LEAST_TEMPERATURE

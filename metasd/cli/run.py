@@ -75,10 +75,7 @@ def command(
 
     Answers are printed as they are decoded, every token in the colour of the drafter that guessed it.
     """
-    if (prompt_file is None) == (prompt is None):
-        raise click.UsageError("give either --prompts FILE or --prompt TEXT")
-    if svg is not None and prompt is None:
-        raise click.UsageError("--svg draws one answer; give --prompt TEXT instead of --prompts")
+    _check_wanted(prompt_file, prompt, svg)
     from metasd.cli.before import checked
     from metasd.cli.models import open_models, read_prompts
 
@@ -98,23 +95,14 @@ def command(
     first = anew()
     chosen = first[-1]
     with _shown(models, chosen, svg, len(models.texts) * len(first) * times, quiet or as_json) as advance:
-        runs = repeated.run(
-            models.target,
-            lambda n: anew() if n else first,
-            models.texts,
-            how,
-            repeats=times,
-            reset=reset,
-            advance=advance,
-        )
+        again: dict[str, Any] = {"repeats": times, "reset": reset, "advance": advance}
+        runs = repeated.run(models.target, lambda n: anew() if n else first, models.texts, how, **again)
     rows = repeated.merged([live.rows(each, models.texts) for each in runs])
     parted = live.parted(models.target, first, models.texts, how)
     lossless.warn(parted, len(models.texts), models.target.dtype)
-    fidelity = (
-        None
-        if recorded is None
-        else lossless.check_run(models, chosen, recorded, draft_length=cut, how=how, prior=learned)
-    )
+    fidelity = None
+    if recorded is not None:
+        fidelity = lossless.check_run(models, chosen, recorded, draft_length=cut, how=how, prior=learned)
     verdict = repeated.sentence(repeated.total(rows, chosen.spec)) if baseline else None
     remarks = repeated.remarks(runs)
     if as_json:
@@ -123,6 +111,14 @@ def command(
         emit(document_of(models, chosen, config, rows) | more | {"verdict": verdict, "remarks": remarks})
         return
     _print(rows, len(models.texts), fidelity, remarks, verdict)
+
+
+def _check_wanted(prompt_file: Path | None, prompt: str | None, svg: Path | None) -> None:
+    """Raises click's UsageError unless there is one source of prompts, and one answer where it is to be drawn."""
+    if (prompt_file is None) == (prompt is None):
+        raise click.UsageError("give either --prompts FILE or --prompt TEXT")
+    if svg is not None and prompt is None:
+        raise click.UsageError("--svg draws one answer; give --prompt TEXT instead of --prompts")
 
 
 def _print(
