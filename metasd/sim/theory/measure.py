@@ -60,6 +60,7 @@ def _bound(trace: Trace, spec: str) -> float | None:
     reward = rewards.resolve(settings["reward_name"], overlap=trace.overlap is not None)
     if reward not in ("block_divergence", "block_efficiency"):
         return None
-    rates, tokens = np.array(stated["rates"]), int(trace.lengths.min())
+    rates = np.array([*stated["rates"], 0.0])  # plain is an arm that accepts nothing
+    tokens = int(trace.lengths.min())
     bound = regret_bound(rates, trace.depth, tokens, reward=reward, beta=settings["beta"])
     return bound if np.isfinite(bound) else None

@@ -168,7 +168,7 @@ def test_context_holds_what_was_asked_for_and_nothing_else(make_trace):
         ends = ([-1, -1, *words[: n + row]])[-2:]
         assert context.tail[0].tolist() == ends
         has = trace.proposed[row] > 0
-        assert (context.available[0] == has).all()
+        assert context.available[0].tolist() == [*has.tolist(), True]  # plain is always there
         assert (context.proposal[0] == np.where(has & [True, True, False], trace.draft_tokens[row, :, 0], -1)).all()
         np.testing.assert_array_equal(context.signals[0], trace.signals[row].astype(np.float32))
         session.play(np.array([1]))
@@ -208,8 +208,8 @@ def test_wrong_usage_names_the_value(make_trace, kwargs, words):
 def test_wrong_arms_and_missing_parts_are_refused(make_trace):
     trace = make_trace(0)
     session = TraceSession.per_prompt(trace)
-    with pytest.raises(UsageError, match="3"):
-        session.play(np.full(session.lanes, 3))
+    with pytest.raises(UsageError, match="4"):
+        session.play(np.full(session.lanes, 4))
     with pytest.raises(UsageError, match="bandit"):
         session.reveal()
     with pytest.raises(UsageError, match="drafters"):

@@ -47,7 +47,7 @@ def grown(spec: str, alphas: tuple[float, ...], length: int) -> Growth:
 @cache
 def regret(spec: str, alphas: tuple[float, ...], length: int) -> Values:
     """[P, J + 1] pseudo-regret in tokens at doublings of rounds."""
-    mean = accepted_mean(np.array(alphas), 4)
+    mean = accepted_mean(np.array([*alphas, 0.0]), 4)  # the last arm is plain
     arms, _ = rounds_played(iid(alphas, length), spec)
     return regret_at_doublings((mean.max() - mean)[arms], first=32)
 
@@ -147,7 +147,7 @@ def test_block_divergence_needs_less_the_longer_the_draft() -> None:
     for G in (1, 4, 8):
         spec = f"metasd-ucb:beta={1 / math.sqrt(G)},reward=block_divergence"
         found[G] = lost(iid(alphas, 4096, G, overlap=True), spec)
-        bound = regret_bound(np.array(alphas), G, 4096, reward="block_divergence", beta=1 / math.sqrt(G))
+        bound = regret_bound(np.array([*alphas, 0.0]), G, 4096, reward="block_divergence", beta=1 / math.sqrt(G))
         assert upper(found[G][0]) < bound
     for shorter, longer in ((1, 4), (4, 8)):
         assert falls(found[shorter][0], found[longer][0])  # rounds lost
@@ -191,7 +191,7 @@ def test_the_command_tells_growth_and_bounds(capsys: pytest.CaptureFixture[str])
     assert ucb["regret"] < random["regret"] / 2
     trace = open_trace(source)
     assert ucb["lai_robbins"] == pytest.approx(lai_robbins_constant(length_law(trace, trace.pool())))
-    rates = np.array(trace.manifest["config"]["law"]["rates"])
+    rates = np.array([*trace.manifest["config"]["law"]["rates"], 0.0])
     assert ucb["bound"] == pytest.approx(regret_bound(rates, 4, 2048, reward="block_efficiency", beta=1))
     assert random["bound"] is None
     assert main(["growth", "--trace", source.replace("2048", "20"), "--policy", "random"]) == 2
