@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import numpy as np
 import pytest
 
@@ -20,6 +21,8 @@ from metasd.sim.compare.leaderboard import document
 from metasd.sim.compare.run import compare
 from metasd.sim.replay.run import replay
 from metasd.traces import Trace, synthetic
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # what a worker cannot import, as of a notebook
 
 SOURCE = """
 import numpy as np
