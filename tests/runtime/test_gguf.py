@@ -44,9 +44,10 @@ def write(model: Any, path: Path) -> None:
     writer.add_vocab_size(config.vocab_size)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("default")
-    writer.add_token_list(["<unk>", "<eos>", *"abcdefghijklmnopqrstu", "ab"])
+    writer.add_token_list(["<unk>", "<eos>", *"abcdefghijklmnopqrst", "cd", "ab"])
     writer.add_token_types([3, 3] + [1] * (config.vocab_size - 2))
-    writer.add_token_merges(["a b"])
+    writer.add_token_merges(["a b", "c d"])
+    writer.add_bos_token_id(1)  # transformers 5.16 reads no file without
     writer.add_eos_token_id(1)
     names = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
     names |= {f"model.layers.{i}.{a}": f"blk.{i}.{b}" for i in range(LAYERS) for a, b in NAMES.items()}

@@ -105,7 +105,7 @@ class JobOutcome:
         arrays = {f"counts.{k}": v for k, v in self.counts.items()} | {f"times.{k}": v for k, v in self.times.items()}
         arrays |= {name: getattr(self, name) for name in ("prompt", "seed", "arms", "starts", "arm_starts", "shown")}
         with files.replacing(path) as file:
-            np.savez_compressed(file, head=np.array(head), allow_pickle=False, **arrays)
+            np.savez_compressed(file, head=np.array(head), **arrays)
 
     @classmethod
     def load(cls, path: Path) -> JobOutcome:

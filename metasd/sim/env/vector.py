@@ -45,6 +45,8 @@ class MetaSDVectorEnv(VectorEnv[NDArray[np.float32], Ints, NDArray[Any]]):
     }
     _options: ClassVar[set[str]] = {"prompt", "reset_mask"}
 
+    _handle = 0  # nothing kept yet: gymnasium closes what its constructor refused as well
+
     def __init__(
         self,
         num_envs: int = 1,
