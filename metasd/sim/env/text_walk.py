@@ -49,7 +49,8 @@ class TextWalk:
     def begin(self) -> None:
         """Play every round of the text."""
         engine = self._engine
-        lanes, length = engine.lanes, int(engine.lanes.edge[0] - engine.lanes.start[0])
+        lanes = engine.lanes
+        length = int(min(lanes.limit[0], lanes.end[0]) - lanes.start[0])
         rounds = self._play_all(length, int(lanes.text[0]))
         self._emitted, self._finished = rounds.emitted.tolist(), rounds.finished.tolist()
         self._drafted, self._accepted = rounds.drafted.tolist(), rounds.accepted.tolist()

@@ -139,7 +139,7 @@ class MetaSDVectorEnv(VectorEnv[NDArray[np.float32], Ints, NDArray[Any]]):
         reward = engine.rewards(rounds)
         if len(dummy):
             engine.begin(dummy)
-            reward[dummy] = 0
+            reward[dummy], rounds.finished[dummy] = 0, False
         terminated = rounds.finished
         truncated = np.zeros(self.num_envs, bool)
         if self.max_episode_steps is not None:
