@@ -55,6 +55,7 @@ class Context:
     signals: Floats | None = None  # [B, D, F] see metasd.core.signals, NaN where a drafter has none
     lag: Ints | None = None  # [B, D] tokens a drafter would have to catch up if chosen now
     cost: Floats | None = None  # [B, K] expected seconds of a round with each arm, catch-up included; NaN if unknown
+    pays: Bools | None = None  # [B, K] arms that a fully accepted draft would make faster than plain; plain itself is
     tail: Ints | None = None  # [B, 2] the last two tokens of the text, newest last; -1 where there is none
     proposal: Ints | None = None  # [B, D] first token each free drafter proposes now; -1 where it has none
 

@@ -38,7 +38,7 @@ class Policy(ABC):
     Class attributes:
         feedback: "bandit" (its own rounds) or "full" (also ``observe``).
         scope: with full feedback, "free" for drafters whose counterfactuals cost no model pass, or "all".
-        reads: optional Context fields it wants filled: "signals", "lag", "cost", "tail", "proposal".
+        reads: optional Context fields it wants filled: "signals", "lag", "cost", "pays", "tail", "proposal".
         default_reset: "prompt" (forget at every text) or "never" (keep what was learned).
         censored: with full feedback, whether it also wants lengths cut off at the frontier, flagged.
     """
@@ -165,6 +165,16 @@ def best(index: Floats, allowed: Bools) -> Ints:
     return np.argmax(np.where(allowed, index, -np.inf), axis=1)
 
 
+def worthwhile(context: Context, allowed: Bools) -> Bools:
+    """``allowed`` [B, K] without arms that cannot pay (``Context.pays``), where that leaves any."""
+    if context.pays is None:
+        return allowed
+    paying = allowed & context.pays
+    return np.where(paying.any(axis=1, keepdims=True), paying, allowed)
+
+
+STALL = 4.0
+"""Times its expected seconds that a round counts at most: a machine that stops says nothing of its arm."""
 TINY = 1e-9
 """Smallest value of settings that must be positive."""
 

@@ -206,6 +206,8 @@ class Lanes:
             lag = behind(row[:, None], self.valid[at]) * self.models
             made.lag = lag if "lag" in reads else None
             made.cost = self._expected(made.remaining, row + self.shift[at], lag) if "cost" in reads else None
+        if "pays" in reads and self.clock is not None:
+            made.pays = self.clock.pays(row + self.shift[at])
         if "tail" in reads:
             made.tail = self._tail(row, made.position, self.text[at])
         if "proposal" in reads:
