@@ -27,6 +27,10 @@ NO_END = np.int64(1 << 40)
 """``ends_in`` of a text whose end is not in sight; as a trace row, an end that is not on this trace."""
 
 
+UNKNOWN_BUDGET = np.int64(1 << 40)
+"""``Context.remaining`` where nobody knows how many tokens are allowed: larger than any text, at every position."""
+
+
 class StopReason(IntEnum):
     """Why the accepted part of a draft ended where it did."""
 
@@ -50,7 +54,7 @@ class Context:
     """
 
     position: Ints  # [B] tokens committed so far on the lane
-    remaining: Ints  # [B] tokens still allowed, >= 1 while the lane runs
+    remaining: Ints  # [B] tokens still allowed, >= 1 while the lane runs; UNKNOWN_BUDGET where none is known (imports)
     available: Bools  # [B, K] arms whose drafter has a proposal now; plain arms always are
     signals: Floats | None = None  # [B, D, F] see metasd.core.signals, NaN where a drafter has none
     lag: Ints | None = None  # [B, D] tokens a drafter would have to catch up if chosen now

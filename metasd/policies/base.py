@@ -40,6 +40,7 @@ class Policy(ABC):
         scope: with full feedback, "free" for drafters whose counterfactuals cost no model pass, or "all".
         reads: optional Context fields it wants filled: "signals", "lag", "cost", "pays", "tail", "proposal".
         default_reset: "prompt" (forget at every text) or "never" (keep what was learned).
+        unit_reward: its formulas hold for rewards within [0, 1] only, so others are refused.
         censored: with full feedback, whether it also wants lengths cut off at the frontier, flagged.
     """
 
@@ -47,6 +48,7 @@ class Policy(ABC):
     scope: ClassVar[Literal["free", "all"]] = "free"
     reads: ClassVar[frozenset[str]] = frozenset()
     default_reset: ClassVar[Literal["prompt", "never"]] = "prompt"
+    unit_reward: ClassVar[bool] = False
     censored: ClassVar[bool] = False
 
     pool: Pool
@@ -54,6 +56,10 @@ class Policy(ABC):
     noise: LaneNoise
 
     def __init__(self, reward: str = "auto", mask: bool = True) -> None:
+        if self.unit_reward and reward in rewards.UNBOUNDED:
+            raise UsageError(
+                f"reward {reward!r} is not within 0 and 1, which {type(self).__name__} needs; use reward=tokens"
+            )
         self.reward_name = reward
         self.mask = mask
 
