@@ -8,14 +8,14 @@ import numpy as np
 
 from metasd.core.errors import UsageError
 from metasd.core.records import Bools, Context, Floats, Ints, Rounds, StopReason
-from metasd.policies.base import STALL, TINY, IndexPolicy, best, within
+from metasd.policies.base import TINY, IndexPolicy, best, unstalled, within
 
 
 class Timed(IndexPolicy):
     """An index policy that knows what a round with each arm costs.
 
     Keeps ``n`` and ``total`` of emitted tokens, and of the same rounds the seconds of drafting and verifying (``work``)
-    and of catch-up (``caught``), all [B, K]. Where costs are expected, a round counts ``STALL`` times its own at most.
+    and of catch-up (``caught``), all [B, K]. Where costs are known, a stalled round counts as expected.
 
     stay: rounds that a drafter is expected to be kept once it has caught up. A catch-up is paid once, so a round bears
         1 / stay of it; at 1 the first drafter tried is hardly ever left, since every other one lags behind.
@@ -42,8 +42,8 @@ class Timed(IndexPolicy):
         caught, seconds = rounds.catch_up_seconds, rounds.seconds
         if seconds is None or caught is None:
             raise UsageError("this policy counts seconds, and no clock is known; use another policy or record costs")
-        most = STALL * self.asked[rounds.lane, rounds.arm]
-        self.work[rounds.lane, rounds.arm] += np.minimum(seconds - caught, most)
+        expected = self.asked[rounds.lane, rounds.arm]
+        self.work[rounds.lane, rounds.arm] += unstalled(seconds - caught, expected)
         self.caught[rounds.lane, rounds.arm] += caught
 
     def cost(self, context: Context) -> Floats:
@@ -84,7 +84,7 @@ class RatioUCB(Timed):
 
     def update(self, rounds: Rounds) -> None:
         if rounds.seconds is not None:
-            self.spent[rounds.lane] += np.minimum(rounds.seconds, STALL * self.asked[rounds.lane, rounds.arm])
+            self.spent[rounds.lane] += unstalled(rounds.seconds, self.asked[rounds.lane, rounds.arm])
             self.gained[rounds.lane] += rounds.emitted
         super().update(rounds)
 

@@ -43,6 +43,22 @@ def test_ratio_ucb_prefers_tokens_per_second_and_counts_catch_up(bench):
     assert policy.select(context(pool))[0] == 2  # learned from its rounds
 
 
+@pytest.mark.parametrize("stalled", [4.1, 10.0, 1000.0])
+def test_a_stall_says_nothing_of_its_arm(bench, stalled):
+    """Arm 0: 3 tokens in 1 s, the first time in ``stalled``; arm 1 in 2 s, the first time in 8: no stall yet."""
+    pool = bench.pool(2, plain=False)
+    policy = bench.bound(make("ratio-ucb:beta=0"), pool, bench.keys(1))
+    cost, seconds = np.array([[1.0, 2.0]]), [[stalled, 8.0], [1.0, 2.0]]
+    played = []
+    for t in range(12):
+        arm = int(policy.select(context(pool, cost=cost))[0])
+        policy.update(one_round(pool, arm, 2, seconds=seconds[t > 1][arm]))
+        played.append(arm)
+    assert played == [0, 1] + [0] * 10
+    assert policy.work[0].tolist() == [11.0, 8.0]
+    assert policy.spent[0] == 19.0
+
+
 @pytest.mark.parametrize("name", ["ratio-ucb", "goodput"])
 def test_seconds_without_a_clock_are_refused(bench, name):
     pool = bench.pool(2, plain=False)
