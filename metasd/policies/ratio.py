@@ -115,11 +115,11 @@ class Goodput(Timed):
         super().allocate(lanes, arms)
         drafters = max(len(self.pool.drafters), 1)
         self.accepted = np.zeros((lanes, drafters))
-        self.judged = np.zeros((lanes, drafters))
+        self.rejected = np.zeros((lanes, drafters))
 
     def clear(self, lanes: Ints) -> None:
         super().clear(lanes)
-        self.accepted[lanes], self.judged[lanes] = 0, 0
+        self.accepted[lanes], self.rejected[lanes] = 0, 0
 
     def learn(self, rounds: Rounds, reward: Floats) -> None:
         super().learn(rounds, reward)
@@ -127,12 +127,12 @@ class Goodput(Timed):
         lane, drafter = rounds.lane[drafting], self.pool.drafter_of[rounds.arm[drafting]]
         # unmasked, a round without a draft counts as a token rejected
         rejected = ((rounds.stop == StopReason.REJECTED) | (rounds.drafted == 0))[drafting]
-        for sums, new in ((self.accepted, rounds.accepted[drafting]), (self.judged, rejected)):
+        for sums, new in ((self.accepted, rounds.accepted[drafting]), (self.rejected, rejected)):
             sums[lane, drafter] = self.decay * sums[lane, drafter] + new
 
     def index(self, context: Context) -> Floats:
         right = self.accepted + self.prior * self.weight
-        rate = np.minimum(right / (self.accepted + self.judged + self.weight), 0.9999)[:, self.pool.drafter_of]
+        rate = np.minimum(right / (self.accepted + self.rejected + self.weight), 0.9999)[:, self.pool.drafter_of]
         length = np.minimum(self.pool.draft_length, np.maximum(context.remaining - 1, 0)[:, None])
         return (1 - rate ** (length + 1)) / (1 - rate) / self.cost(context)
 

@@ -209,12 +209,10 @@ def test_the_lower_bounds_constant():
     assert 0 < lai_robbins_constant(found) < np.inf
 
 
-def test_a_large_trace_takes_about_a_second():
-    import time
-
+def test_a_large_trace_in_chunks_is_its_texts_one_by_one():
     trace = synthetic("iid", prompts=500, length=200, overlap=False)
-    start = time.process_time()
-    best = clairvoyant_rounds(trace, trace.pool())
-    fixed = fixed_arm_rounds(trace, trace.pool())
+    best, fixed = clairvoyant_rounds(trace, trace.pool()), fixed_arm_rounds(trace, trace.pool())
     assert (best <= fixed.min(axis=1)).all()
-    assert time.process_time() - start < 4  # 100,000 rows; about 0.3 s when the machine is quiet
+    for p in (0, 250, 499):
+        assert clairvoyant_rounds(trace, trace.pool(), prompts=[p])[0] == best[p]
+        assert (fixed_arm_rounds(trace, trace.pool(), prompts=[p])[0] == fixed[p]).all()
