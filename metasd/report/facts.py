@@ -45,6 +45,7 @@ _ALIKE = (
     ("and", "other", ""),
     ("same first token", "same", ".1%"),
     ("of positions where both propose", "positions", ",d"),
+    ("of those where either does", "shared", ".1%"),
 )
 _PAIRS = 5
 _DOMAIN = (("domain", "domain", ""), ("prompts", "prompts", ",d"), ("tokens", "rows", ",d"))
@@ -96,6 +97,21 @@ _TABLE = (
     ("ended", "ended", ",d"),
     ("cut by limit", "limit", ",d"),
     ("looped", "looped", ",d"),
+)
+
+
+def show_forecasts(forecasts: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """Print what replays promised of a run, one row a policy; nothing where there was no clock."""
+    known = [dict(f) for f in forecasts if f["predicted"] is not None]
+    if known:
+        _print_rows("replay's clock against live", known, _FORECAST, console)
+
+
+_FORECAST = (
+    ("policy", "policy", ""),
+    ("predicted, tokens/s", "predicted", ",.1f"),
+    ("live, tokens/s", "live", ",.1f"),
+    ("error", "error", "+.1%"),
 )
 
 

@@ -24,11 +24,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metasd.core import noise
+from metasd.core.correction import Corrections
 from metasd.core.costs import CostModel
 from metasd.core.errors import SessionClosedError, UsageError
 from metasd.core.pool import Pool
-from metasd.core.records import Context, Floats, Ints, Revealed, Rounds, draft_budget, settle
+from metasd.core.records import Context, Ints, Revealed, Rounds, draft_budget, settle
 from metasd.drafters.base import Draft, Drafter
+from metasd.runtime.clock import LiveClock, Took
 from metasd.runtime.lane import Lane
 from metasd.runtime.load import Target, check_fits
 from metasd.runtime.reveal import LiveRevealer
@@ -63,6 +65,7 @@ class LiveSession:
         reads, overlap, feedback, scope, censored: what the policy wants delivered (``Policy.wants``).
         costs: expected seconds for policies that read "cost", and the clock when ``clock`` is "model".
         clock: "measured" wall time, or "model": the cost model's seconds, which a replay can reproduce.
+        corrections: of ``costs``, from sessions before (``LiveClock``).
         on_tokens: streaming; the time it takes is not counted.
         stops: stop strings by prompt id; an answer ends where one is complete.
 
@@ -94,18 +97,19 @@ class LiveSession:
         censored: bool = False,
         costs: CostModel | None = None,
         clock: str = "measured",
+        corrections: Corrections | None = None,
         on_tokens: OnTokens | None = None,
         stops: Stops | None = None,
     ) -> None:
         self.pool, self.prompts, self.seed = pool, list(prompts), seed
-        self.max_new_tokens, self.clock, self.costs, self.on_tokens = max_new_tokens, clock, costs, on_tokens
+        self.max_new_tokens, self.on_tokens = max_new_tokens, on_tokens
+        self.clock = LiveClock(pool, costs, clock, corrections)
         self._stops: Stops = stops or {}
         self.sampling = sampling = sampling or Sampling()
         revealer = _revealer(pool, feedback, scope, censored, sampled=not sampling.greedy)
         catch_all = revealer is not None and scope == "all"
         self._lane = Lane(target, drafters, sampling, overlap=overlap, revealer=revealer, catch_all=catch_all)
         self._target, self._reads, self._overlap = target, frozenset(reads), overlap
-        self._columns = costs.columns(pool) if costs is not None else None
         self._check()
         self.texts: list[list[int]] = [[] for _ in self.prompts]
         self.starts: list[Start] = []
@@ -137,7 +141,8 @@ class LiveSession:
         if "lag" in reads or "cost" in reads:
             lag = lane.lags()[None]
             made.lag = lag if "lag" in reads else None
-            made.cost = self._expected(made.remaining, lag) if "cost" in reads else None
+            made.cost = self.clock.expected(made.remaining, len(lane.text), lag) if "cost" in reads else None
+        made.pays = self.clock.pays(len(lane.text)) if "pays" in reads else None
         made.tail = lane.tail()[None] if "tail" in reads else None
         made.proposal = lane.first_tokens()[None] if "proposal" in reads else None
         return made
@@ -168,12 +173,8 @@ class LiveSession:
         if not answer:
             start = self.starts[-1]
             start.first_token_seconds = start.prefill_seconds + start.begin_seconds + total
-        if self.clock == "measured":
-            caught = draft.catch_up_seconds + reading
-            rounds.draft_seconds, rounds.catch_up_seconds = np.array([drafting]), np.array([caught])
-            rounds.verify_seconds = np.array([total - drafting - caught])
-        else:
-            self._model_time(rounds, context, read)
+        caught = draft.catch_up_seconds + reading
+        self.clock.charge(rounds, context, read, Took(drafting, total - drafting - caught, caught, reading))
         rounds.catch_up += read.sum()
         self._advance(rounds, emitted)
         self._say(rounds, emitted, arm)
@@ -203,10 +204,6 @@ class LiveSession:
         """Raises UsageError for the first thing that cannot work."""
         if self.max_new_tokens < 1:
             raise UsageError(f"max_new_tokens {self.max_new_tokens} is too small; use 1 or more")
-        if self.clock not in ("measured", "model"):
-            raise UsageError(f"clock {self.clock!r} is unknown; use measured or model")
-        if self.clock == "model" and self.costs is None:
-            raise UsageError("clock 'model' needs costs; give the costs.json of a trace")
         if [d.info for d in self._lane.drafters] != list(self.pool.drafters):
             raise UsageError("the drafters are not those of the pool; build both together")
         for name, tokens in self.prompts:
@@ -266,21 +263,6 @@ class LiveSession:
         if self.on_tokens is not None:
             self.on_tokens(int(rounds.prompt[0]), emitted, arm, int(rounds.accepted[0]))
         self._mark = time.perf_counter()
-
-    def _model_time(self, rounds: Rounds, context: int, read: Ints) -> None:
-        """Fill in the cost model's seconds; ``read`` [D] tokens model drafters read for the revealer."""
-        assert self.costs is not None and self._columns is not None  # noqa: PT018
-        drafter = np.append(self._columns, 0)[self.pool.drafter_of[rounds.arm]]  # a pool may have no drafters
-        rounds.draft_seconds = self.costs.draft(drafter, rounds.drafted)
-        rounds.verify_seconds = self.costs.verify(rounds.drafted, np.array([context]))
-        own = self.costs.catch_up(drafter, rounds.catch_up)
-        rounds.catch_up_seconds = own + self.costs.catch_up(self._columns, read).sum()
-
-    def _expected(self, remaining: Ints, lag: Ints) -> Floats:
-        """[1, K] expected seconds of a round with each arm, NaN without a cost model."""
-        if self.costs is None:
-            return np.full((1, len(self.pool)), np.nan)
-        return self.costs.expected(self.pool, remaining, np.array([len(self._lane.text)]), lag)
 
 
 def _revealer(pool: Pool, feedback: str, scope: str, censored: bool, *, sampled: bool) -> LiveRevealer | None:
