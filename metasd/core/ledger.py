@@ -27,6 +27,7 @@ class Totals:
     emitted: float
     switches: float  # rounds whose arm differs from that of the round before in the same text
     catch_up: float  # tokens re-read because others produced them
+    checked: float  # tokens in the target's passes besides the last committed ones: as drafted, but for trees
     seconds: float | None
     draft_seconds: float | None
     verify_seconds: float | None
@@ -52,7 +53,7 @@ class Totals:
 class Ledger:
     """Sums of rounds by text. ``prompts`` is the number of texts (episodes) that ``Rounds.prompt`` can name."""
 
-    _COUNTS = ("rounds", "drafted", "accepted", "emitted", "switches", "catch_up")
+    _COUNTS = ("rounds", "drafted", "accepted", "emitted", "switches", "catch_up", "checked")
     _SECONDS = ("draft_seconds", "verify_seconds", "catch_up_seconds")
 
     def __init__(self, pool: Pool, prompts: int) -> None:
@@ -84,6 +85,7 @@ class Ledger:
         self.counts["rounds"][at] += 1
         for name in ("drafted", "accepted", "emitted", "catch_up"):
             self.counts[name][at] += getattr(rounds, name)
+        self.counts["checked"][at] += rounds.nodes
         last = self._last_arm[at]
         self.counts["switches"][at] += (last >= 0) & (last != rounds.arm)
         self._last_arm[at] = rounds.arm

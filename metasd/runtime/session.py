@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from metasd.core import noise
 from metasd.core.costs import CostModel
 from metasd.core.errors import SessionClosedError, UsageError
+from metasd.core.plans import Judged, Plan, Suggest
 from metasd.core.pool import Pool
 from metasd.core.records import Context, Floats, Ints, Revealed, Rounds, draft_budget, settle
 from metasd.drafters.base import Draft, Drafter
@@ -92,11 +93,14 @@ class LiveSession:
         feedback: str = "bandit",
         scope: str = "free",
         censored: bool = False,
+        plans: bool = False,
         costs: CostModel | None = None,
         clock: str = "measured",
         on_tokens: OnTokens | None = None,
         stops: Stops | None = None,
     ) -> None:
+        if plans:
+            raise UsageError("plans are replayed only so far; choose a policy that plays arms")
         self.pool, self.prompts, self.seed = pool, list(prompts), seed
         self.max_new_tokens, self.clock, self.costs, self.on_tokens = max_new_tokens, clock, costs, on_tokens
         self._stops: Stops = stops or {}
@@ -184,6 +188,20 @@ class LiveSession:
         if self._lane.revealer is None:
             raise UsageError("this session gives bandit feedback; make it with feedback='full' to reveal more")
         return self._lane.revealer.reveal()
+
+    @property
+    def suggest(self) -> Sequence[Suggest]:
+        """Nothing: this session plays arms."""
+        return []
+
+    def play_plans(self, plans: Sequence[Plan]) -> Rounds:
+        """Raises UsageError: this session plays arms."""
+        raise UsageError("plans are replayed only so far; choose a policy that plays arms")
+
+    @property
+    def judged(self) -> Sequence[Judged]:
+        """Nothing: this session plays arms."""
+        return []
 
     @property
     def prefill_seconds(self) -> float:
