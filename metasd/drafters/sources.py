@@ -47,25 +47,29 @@ class TextSource:
 
     def suggest(self, context: Run) -> list[Suggestion]:
         """At most ``MOST`` tokens."""
-        where, found = self._index.occurrences, list[tuple[int, Run, list[int]]]()
-        for order in range(self._index.min_order, min(self.reach, len(context)) + 1):
-            run = context[-order:]
-            at = where(run)
+        where, size, least = self._index.occurrences, len(context), self._index.min_order
+        found = list[list[int]]()
+        for order in range(least, min(self.reach, size) + 1):
+            at = where(context[size - order :])
             if at is None:
                 break  # what a longer run was followed by, its end was followed by too
-            found.append((order, run, at))
-        tokens, seen, suggested = self._index.tokens, set[int](), list[Suggestion]()
-        for order, run, at in reversed(found):
-            if len(at) == 1:
+            found.append(at)
+        tokens, suggested, count = self._index.tokens, list[Suggestion](), 0
+        seen = set[int]()
+        for order in range(least + len(found) - 1, least - 1, -1):
+            at = found[order - least]
+            if len(at) == count:
+                continue  # the same occurrences as of the longer run
+            count = len(at)
+            if count == 1:
                 token = tokens[at[0]]
+                seen.add(token)
+                suggested.append((token, order, 1.0, True))
+                continue
+            for token, share, latest in self._followers(context[size - order :], at):
                 if token not in seen:
                     seen.add(token)
-                    suggested.append((token, order, 1.0, True))
-            else:
-                for token, share, latest in self._followers(run, at):
-                    if token not in seen:
-                        seen.add(token)
-                        suggested.append((token, order, share, latest))
+                    suggested.append((token, order, share, latest))
             if len(suggested) >= MOST:
                 return suggested[:MOST]
         return suggested
@@ -86,7 +90,10 @@ class TextSource:
 
 
 class TableSource:
-    """A finished table: what it says of the context's ends of every length, each token at its longest."""
+    """A finished table: what it says of the context's ends, each token at its longest.
+
+    A table that knows a run knows the ends of it, so lengths are tried upwards until one is unknown.
+    """
 
     fixed = True
 
@@ -96,12 +103,18 @@ class TableSource:
 
     def suggest(self, context: Run) -> list[Suggestion]:
         """At most one token a length."""
-        seen, suggested, get = set[int](), list[Suggestion](), self._get
-        for order in range(min(self.reach, len(context)), 0, -1):
-            entry = get(context[-order:])
-            if entry is not None and entry[0] not in seen:
-                seen.add(entry[0])
-                suggested.append((entry[0], order, entry[1], False))
+        suggested, get, size = list[Suggestion](), self._get, len(context)
+        for order in range(1, min(self.reach, size) + 1):
+            entry = get(context[size - order :])
+            if entry is None:
+                break
+            token, share = entry
+            for at, known in enumerate(suggested):
+                if known[0] == token:
+                    del suggested[at]
+                    break
+            suggested.append((token, order, share, False))
+        suggested.reverse()
         return suggested
 
 

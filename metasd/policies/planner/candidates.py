@@ -41,6 +41,7 @@ class Candidates:
         """The ``SIBLINGS`` likeliest tokens behind ``context``, likeliest first; ``depth`` 0 for those of the root."""
         tables = self._of_tables(context)
         rows: list[tuple[float, int, int, int, int, int]] = []
+        add = rows.append
         none = weights[TABLE] + weights[AGREE]
         seen = set()
         for drafter, source in self._texts:
@@ -51,17 +52,17 @@ class Candidates:
                 cell = (order if order < TEXT_ORDERS else TEXT_ORDERS) * 6 + latest
                 if share >= 0.5:
                     cell += 2 if share < 1 else 4
-                told = tables.get(token)
-                if told is None:
-                    rows.append((weights[cell] + none, token, drafter, cell, TABLE, AGREE))
+                if token in tables:
+                    _, table, agree, _ = tables[token]
+                    add((weights[cell] + weights[table] + weights[agree], token, drafter, cell, table, agree))
                 else:
-                    _, table, agree, _ = told
-                    rows.append((weights[cell] + weights[table] + weights[agree], token, drafter, cell, table, agree))
+                    add((weights[cell] + none, token, drafter, cell, TABLE, AGREE))
         for token, (drafter, table, agree, _) in tables.items():
             if token not in seen:
-                rows.append((weights[TEXT] + weights[table] + weights[agree], token, drafter, TEXT, table, agree))
-        rows.sort(key=_first, reverse=True)
-        return _valued(rows[:SIBLINGS], _DEPTHS[depth], weights)
+                add((weights[TEXT] + weights[table] + weights[agree], token, drafter, TEXT, table, agree))
+        if len(rows) > 1:
+            rows.sort(key=_first, reverse=True)
+        return _valued(rows, _DEPTHS[depth], weights)
 
     def _of_tables(self, context: Run) -> dict[int, Cells]:
         """Cells of the tokens that tables suggest; those of fixed tables are worked out once a context."""
@@ -95,16 +96,15 @@ def _merge(cells: dict[int, Cells], drafter: int, source: Source, run: Run) -> N
 
 
 def _valued(rows: Sequence[tuple[float, int, int, int, int, int]], depth: int, weights: list[float]) -> list[Candidate]:
-    """Chances of sorted rows; scaled where they add up to more than is possible."""
+    """Chances of the first of sorted rows; scaled where they add up to more than is possible."""
     deep = weights[depth]
-    total, chances = 0.0, []
-    for rank, row in enumerate(rows):
-        logit = row[0] + deep + weights[_RANKS[rank]]
+    total, made = 0.0, list[Candidate]()
+    for rank, (base, token, drafter, cell, table, agree) in zip(_RANKS, rows, strict=False):
+        logit = base + deep + weights[rank]
         chance = 1 / (1 + exp(-logit)) if logit > -40 else 0.0
-        chances.append(chance)
         total += chance
-    scale = CERTAIN / total if total > CERTAIN else 1.0
-    return [
-        (token, chance * scale, drafter, (cell, table, agree, depth, _RANKS[rank]), chance)
-        for rank, ((_, token, drafter, cell, table, agree), chance) in enumerate(zip(rows, chances, strict=True))
-    ]
+        made.append((token, chance, drafter, (cell, table, agree, depth, rank), chance))
+    if total <= CERTAIN:
+        return made
+    scale = CERTAIN / total
+    return [(token, chance * scale, drafter, cells, chance) for token, _, drafter, cells, chance in made]

@@ -34,13 +34,23 @@ class Growth:
         self.candidates: list[list[Candidate]] = []
 
 
-def grow(expand: Expand, tail: Run, *, floor: float, nodes: int, depth: int, reach: int) -> Growth:
+def grow(
+    expand: Expand,
+    tail: Run,
+    *,
+    floor: float,
+    nodes: int,
+    depth: int,
+    reach: int,
+    price: Sequence[float] | None = None,
+) -> Growth:
     """Take the most valuable node until none is worth more than ``floor``, ``nodes`` are taken, or none is left.
 
     Args:
         expand: candidates behind a context, at a depth.
         tail: the text's last tokens. reach: as many as ``expand`` looks at.
         depth: nodes on a path, at most.
+        price: tokens that a pass of 0, 1, .. nodes costs; given, growth also stops where no larger tree can pay.
     """
     made = Growth()
     tokens, parents, sources, values, depths = made.tokens, made.parents, made.sources, made.values, made.depths
@@ -51,10 +61,16 @@ def grow(expand: Expand, tail: Run, *, floor: float, nodes: int, depth: int, rea
         if chance > floor:
             heappush(heap, (-chance, serial, token, ROOT, 0, source, tail))
             serial += 1
+    total, best = 1.0, 1.0 - price[0] if price else 0.0
     while heap and len(tokens) < nodes:
         value, _, token, parent, at, source, before = heappop(heap)
         value = -value
         node = len(tokens)
+        if price is not None:
+            if all(total + value * (m - node) - price[m] <= best for m in range(node + 1, nodes + 1)):
+                break  # were all further nodes as likely as this one, none of them would pay
+            total += value
+            best = max(best, total - price[node + 1])
         tokens.append(token)
         parents.append(parent)
         sources.append(source)

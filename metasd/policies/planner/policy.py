@@ -172,9 +172,9 @@ class Planner(Policy):
         def expand(run: tuple[int, ...], depth: int) -> list[Any]:
             return candidates.after(run, depth, weights)
 
-        floor = rho * _cheapest(priced) if priced is not None else 0.0
+        floor, price = _least(priced, rho, nodes)
         depth, tail = min(self.depth, left - 1), suggest.tail[-REACH:]
-        made = grow(expand, tail, floor=floor, nodes=nodes, depth=depth, reach=REACH)
+        made = grow(expand, tail, floor=floor, nodes=nodes, depth=depth, reach=REACH, price=price)
         n, _ = best_prefix(made.values, priced, rho, nodes)
         model, deep, x, chances = self._ask(lane, context, made, n, nodes, rho, priced, left)
         plan = Plan(tuple(made.tokens[:n]), tuple(made.parents[:n]), tuple(made.sources[:n]), model, deep)
@@ -283,8 +283,14 @@ class Planner(Policy):
             self._models[asked.plan.model].learn(lane, asked.x[:count], y, asked.chances[:count])
 
 
-def _cheapest(cost: Sequence[float]) -> float:
-    """Seconds that every further node costs at least: the first step of convex costs; nothing is known of others."""
+def _least(cost: Sequence[float] | None, rho: float, nodes: int) -> tuple[float, list[float] | None]:
+    """The value below which no node can pay, and where there is none the price of each number of nodes, in tokens.
+
+    Of convex costs the first step is the cheapest; of others nothing can be said of a node alone.
+    """
+    if cost is None:
+        return 0.0, None
     steps = [b - a for a, b in pairwise(cost)]
-    convex = all(b >= a - 1e-12 for a, b in pairwise(steps))
-    return max(steps[0], 0.0) if steps and convex else 0.0
+    if all(b >= a - 1e-12 for a, b in pairwise(steps)):
+        return (rho * max(steps[0], 0.0) if steps else 0.0), None
+    return 0.0, [rho * c for c in cost[: nodes + 1]]
