@@ -96,14 +96,6 @@ def _record(models: Models, folder: Path, max_new_tokens: int) -> None:
     )
 
 
-def _arms_only() -> list[str]:
-    """The policies that run live as well as in replay."""
-    from metasd.policies import make
-    from metasd.sim.compare.run import default_policies
-
-    return [spec for spec in default_policies() if not make(spec).plans]
-
-
 def _compare(folder: Path, models: Models, report: Path) -> str:
     """Compare every policy, write the report, and return the fastest on the clock just measured."""
     from metasd.core.progress import bar
@@ -113,7 +105,7 @@ def _compare(folder: Path, models: Models, report: Path) -> str:
     from metasd.sim.compare.leaderboard import document
     from metasd.sim.compare.run import compare
 
-    result = document(compare([folder], _arms_only(), seeds=5, progress=bar))
+    result = document(compare([folder], seeds=5, progress=bar))
     show(result, result_console())
     write_report(result, report, decode=models.target.decode)
     own = [r for r in result["results"] if r["domain"] == ALL and not r["policy"].startswith("fixed:")]
@@ -176,13 +168,14 @@ def _check(models: Models, trace: Trace) -> bool:
     from metasd.cli import lossless
     from metasd.core.progress import bar
     from metasd.runtime import contenders as live
+    from metasd.sim.compare.run import default_policies
 
     models = replace(models, texts=models.texts[:1])
     whole = models.config["max_new_tokens"]
     budget = whole if "forced_eos_token_id" in models.target.settings.applied else min(FIDELITY_TOKENS, whole)
     lossless.check_same(models, trace, budget)
     how = live.Decoding(max_new_tokens=budget, clock="model", costs=trace.costs)
-    plan = {length: specs or _arms_only() for length, specs in FIDELITY.items()}
+    plan = {length: specs or default_policies() for length, specs in FIDELITY.items()}
     seen = []
     with bar(sum(map(len, plan.values())), "checking") as advance:
         for length, specs in plan.items():

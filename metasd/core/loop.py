@@ -35,12 +35,12 @@ class Chooser(Protocol):
 def decode(
     session: Session,
     policy: Chooser,
-    ledger: Ledger,
+    ledger: Ledger | None,
     *,
     texts: int | None = None,
     on_rounds: Callable[[Rounds], object] | None = None,
 ) -> None:
-    """Decode the texts of ``session``, choosing each round's arm or plan with ``policy`` and summing into ``ledger``.
+    """Decode the texts of ``session``, ``policy`` choosing each round's arm or plan; summed into ``ledger``, if any.
 
     ``policy`` must have been bound to the session's pool and lanes (``Policy.bind``).
     texts: return once that many texts have been finished; all of them by default.
@@ -58,7 +58,8 @@ def decode(
             policy.update(rounds)
         if policy.feedback == "full":
             policy.observe(session.reveal())
-        ledger.add(rounds)
+        if ledger is not None:
+            ledger.add(rounds)
         finished += int(rounds.finished.sum())
         if on_rounds is not None:
             on_rounds(rounds)

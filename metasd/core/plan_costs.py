@@ -12,17 +12,17 @@ from metasd.core.records import Floats, Ints
 
 
 class PlanCosts:
-    """``costs`` for plans over ``pool`` whose model drafters draft at most ``depth`` tokens.
+    """``costs`` for plans over ``pool``, whose model drafters draft as many tokens as its longest arm.
 
     nodes: most that can be priced: the widest pass that was measured, less the last token. Behind it nothing is known.
     """
 
-    def __init__(self, costs: CostModel, pool: Pool, depth: int) -> None:
+    def __init__(self, costs: CostModel, pool: Pool) -> None:
         self.costs = costs
         self.nodes = costs.widest - 1
         self._columns = costs.columns(pool) if pool.drafters else np.zeros(0, np.int64)
         self._verify = costs.verify(np.arange(self.nodes + 1), np.full(self.nodes + 1, costs.context))
-        lengths = np.arange(depth + 1)[None, :]
+        lengths = np.arange(pool.max_draft_length + 1)[None, :]
         self._draft = costs.draft(self._columns[:, None], lengths) * ~pool.free[:, None]
         self._some = lengths[None] > 0
 
@@ -31,7 +31,7 @@ class PlanCosts:
         return self._verify + (self.costs.verify_per_context * (context - self.costs.context))[:, None]
 
     def drafting(self, lag: Ints) -> Floats:
-        """[B, D, depth + 1] expected seconds of asking each model drafter for 0.. tokens, ``lag`` [B, D] behind."""
+        """[B, D, G + 1] expected seconds of asking each model drafter for 0.. tokens, ``lag`` [B, D] behind."""
         behind = self.costs.catch_up(self._columns, lag)
         return self._draft + np.where(self._some, behind[:, :, None], 0.0)
 

@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from metasd.core.errors import UsageError
 from metasd.core.pool import Pool
 
@@ -182,3 +185,10 @@ def arm_of(pool: Pool, tree: Tree) -> int:
     deep = [k for k in own if pool.arms[k].draft_length >= tree.depth]
     length = {k: pool.arms[k].draft_length for k in own}
     return min(deep, key=length.__getitem__) if deep else max(own, key=length.__getitem__)
+
+
+def asked_lengths(pool: Pool) -> NDArray[np.int64]:
+    """[D] tokens that a plan may ask each drafter for: the longest arm of a model, none of others."""
+    longest = np.zeros(len(pool.drafters), np.int64)
+    np.maximum.at(longest, pool.drafter_of[~pool.plain], pool.draft_length[~pool.plain])
+    return np.where(pool.free, 0, longest)

@@ -102,6 +102,17 @@ class Pool:
             raise UsageError(f"arm {name!r} {problem}; choose one of {', '.join(self.names)}")
         return found[0]
 
+    @property
+    def longest(self) -> list[int]:
+        """[D] the longest draft length of each drafter's arms. Raises UsageError for a drafter without an arm."""
+        lengths = [
+            max((a.draft_length for a in self.arms if a.drafter == d), default=0) for d in range(len(self.drafters))
+        ]
+        for drafter, length in zip(self.drafters, lengths, strict=True):
+            if length < 1:
+                raise UsageError(f"drafter {drafter.name!r} has no arm in the pool; give it one or leave it out")
+        return lengths
+
     def with_plain(self) -> Pool:
         """The same pool with an arm that drafts nothing, behind all others where it had none: plain is always legal."""
         if self.plain.any():

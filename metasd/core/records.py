@@ -28,6 +28,10 @@ NO_END = np.int64(1 << 40)
 """``ends_in`` of a text whose end is not in sight; as a trace row, an end that is not on this trace."""
 
 
+UNKNOWN_BUDGET = np.int64(1 << 40)
+"""``Context.remaining`` where nobody knows how many tokens are allowed: larger than any text, at every position."""
+
+
 class StopReason(IntEnum):
     """Why the accepted part of a draft ended where it did."""
 
@@ -51,15 +55,17 @@ class Context:
     """
 
     position: Ints  # [B] tokens committed so far on the lane
-    remaining: Ints  # [B] tokens still allowed, >= 1 while the lane runs
+    remaining: Ints  # [B] tokens still allowed, >= 1 while the lane runs; UNKNOWN_BUDGET where none is known (imports)
     available: Bools  # [B, K] arms whose drafter has a proposal now; plain arms always are
     signals: Floats | None = None  # [B, D, F] see metasd.core.signals, NaN where a drafter has none
     lag: Ints | None = None  # [B, D] tokens a drafter would have to catch up if chosen now
     cost: Floats | None = None  # [B, K] expected seconds of a round with each arm, catch-up included; NaN if unknown
+    pays: Bools | None = None  # [B, K] arms that a fully accepted draft would make faster than plain; plain itself is
     tail: Ints | None = None  # [B, 2] the last two tokens of the text, newest last; -1 where there is none
     proposal: Ints | None = None  # [B, D] first token each free drafter proposes now; -1 where it has none
     passes: Floats | None = None  # [B, N + 1] expected seconds of a pass of 0..N plan nodes; None without a clock
-    drafting: Floats | None = None  # [B, D, G + 1] expected seconds of asking model drafters for 0..G tokens; the same
+    drafting: Floats | None = None  # [B, D, G + 1] expected seconds of asking for 0..G tokens; inf where none
+    branches: bool = True  # whether a plan may be more than a chain
 
 
 @dataclass(slots=True)

@@ -39,8 +39,9 @@ class Policy(ABC):
     Class attributes:
         feedback: "bandit" (its own rounds) or "full" (also ``observe``).
         scope: with full feedback, "free" for drafters whose counterfactuals cost no model pass, or "all".
-        reads: optional Context fields it wants filled: "signals", "lag", "cost", "tail", "proposal".
+        reads: optional Context fields it wants filled: "signals", "lag", "cost", "pays", "tail", "proposal".
         default_reset: "prompt" (forget at every text) or "never" (keep what was learned).
+        unit_reward: its formulas hold for rewards within [0, 1] only, so others are refused.
         censored: with full feedback, whether it also wants lengths cut off at the frontier, flagged.
         plans: it returns plans instead of arms: ``plan`` and ``judge`` take the place of ``select`` and ``update``.
     """
@@ -49,6 +50,7 @@ class Policy(ABC):
     scope: ClassVar[Literal["free", "all"]] = "free"
     reads: ClassVar[frozenset[str]] = frozenset()
     default_reset: ClassVar[Literal["prompt", "never"]] = "prompt"
+    unit_reward: ClassVar[bool] = False
     censored: ClassVar[bool] = False
     plans: ClassVar[bool] = False
 
@@ -57,6 +59,10 @@ class Policy(ABC):
     noise: LaneNoise
 
     def __init__(self, reward: str = "auto", mask: bool = True) -> None:
+        if self.unit_reward and reward in rewards.UNBOUNDED:
+            raise UsageError(
+                f"reward {reward!r} is not within 0 and 1, which {type(self).__name__} needs; use reward=tokens"
+            )
         self.reward_name = reward
         self.mask = mask
 
@@ -177,6 +183,16 @@ def best(index: Floats, allowed: Bools) -> Ints:
     return np.argmax(np.where(allowed, index, -np.inf), axis=1)
 
 
+def worthwhile(context: Context, allowed: Bools) -> Bools:
+    """``allowed`` [B, K] without arms that cannot pay (``Context.pays``), where that leaves any."""
+    if context.pays is None:
+        return allowed
+    paying = allowed & context.pays
+    return np.where(paying.any(axis=1, keepdims=True), paying, allowed)
+
+
+STALL = 4.0
+"""Times its expected seconds that a round counts at most: a machine that stops says nothing of its arm."""
 TINY = 1e-9
 """Smallest value of settings that must be positive."""
 

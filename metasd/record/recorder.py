@@ -23,7 +23,7 @@ from metasd.record.reader import PackedReader, Reader, reader_for
 from metasd.record.trie import RecordedText
 from metasd.runtime.conversation import EncodedPrompt
 from metasd.runtime.engine.cache import CachedModel
-from metasd.runtime.load import Target, check_fits
+from metasd.runtime.load import Target, check_fits, context_limit
 from metasd.runtime.processors import RowProcessors
 from metasd.runtime.sampling import Sampling
 from metasd.runtime.stops import Stops, ends_in
@@ -56,7 +56,7 @@ class Recorder:
     ) -> None:
         self._stops: Stops = stops or {}
         self.target, self.drafters, self.sampling, self.budget, self.seed = target, drafters, sampling, budget, seed
-        self.lengths = draft_lengths(pool)
+        self.lengths = pool.longest
         self.models: dict[int, Causal] = {d: x.causal for d, x in enumerate(drafters) if x.causal is not None}
         self.writers: dict[int, TextDrafter] = {
             d: cast(TextDrafter, drafter) for d, drafter in enumerate(drafters) if d not in self.models
@@ -176,18 +176,3 @@ class Recorder:
                 stands = np.arange(m) < column.accepted[:, None]
                 made["accept"][:, d, :m] = stands if column.accept is None else column.accept
         return made
-
-
-def context_limit(target: Target, drafters: Sequence[Drafter]) -> int:
-    """Tokens of text that the target and every drafter's model can read."""
-    limits = (d.causal.limit for d in drafters if d.causal is not None)
-    return min([target.max_length, *(limit for limit in limits if limit is not None)])
-
-
-def draft_lengths(pool: Pool) -> list[int]:
-    """[D] the longest draft length of each drafter's arms. Raises UsageError for a drafter without an arm."""
-    lengths = [max((a.draft_length for a in pool.arms if a.drafter == d), default=0) for d in range(len(pool.drafters))]
-    for drafter, length in zip(pool.drafters, lengths, strict=True):
-        if length < 1:
-            raise UsageError(f"drafter {drafter.name!r} has no arm in the pool; give it one or leave it out")
-    return lengths

@@ -20,11 +20,11 @@ from metasd.core.pool import Pool
 from metasd.drafters.base import Drafter
 from metasd.record.manifest import manifest_of
 from metasd.record.recorder import Recorder
-from metasd.record.timing import measure_costs
 from metasd.runtime.conversation import EncodedPrompt
 from metasd.runtime.load import Target
 from metasd.runtime.sampling import Sampling
 from metasd.runtime.stops import Stops
+from metasd.runtime.timing import measure_costs
 from metasd.traces import Trace, TraceWriter, open_trace
 
 FLUSH_SECONDS = 60.0

@@ -99,6 +99,21 @@ _TABLE = (
 )
 
 
+def show_forecasts(forecasts: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """Print what replays promised of a run, one row a policy; nothing where there was no clock."""
+    known = [dict(f) for f in forecasts if f["predicted"] is not None]
+    if known:
+        _print_rows("replay's clock against live", known, _FORECAST, console)
+
+
+_FORECAST = (
+    ("policy", "policy", ""),
+    ("predicted, tokens/s", "predicted", ",.1f"),
+    ("live, tokens/s", "live", ",.1f"),
+    ("error", "error", "+.1%"),
+)
+
+
 def _flat(data: Mapping[str, Any], before: str = "") -> dict[str, str]:
     """Nested settings as ``outer.inner``; what is unknown or empty is left out."""
     found: dict[str, str] = {}

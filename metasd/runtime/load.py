@@ -12,7 +12,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from metasd.core.errors import TooLongError, UsageError
 from metasd.core.prompts import Message
@@ -30,6 +30,9 @@ from metasd.runtime.engine.support import crossing, rotary_switch, stated_limit
 from metasd.runtime.engine.trial import check
 from metasd.runtime.processors import NO_SETTINGS, GenerationSettings, Processors, ignored, shipped
 from metasd.runtime.tokenizers import alike, hashes
+
+if TYPE_CHECKING:
+    from metasd.drafters.base import Drafter
 
 AUTO = "auto"
 SMOLLM2 = "smollm2"
@@ -206,6 +209,12 @@ def check_fits(target: Target, prompt_id: str, prompt_tokens: int, max_new_token
             f"of {target.name} change at {target.switch}, inside the text; keep both together to {target.switch} "
             f"tokens or give a prompt of {target.switch + 2} or more"
         )
+
+
+def context_limit(target: Target, drafters: Sequence[Drafter]) -> int:
+    """Tokens of text that the target and every drafter's model can read."""
+    limits = (d.causal.limit for d in drafters if d.causal is not None)
+    return min([target.max_length, *(limit for limit in limits if limit is not None)])
 
 
 def same_tokenizer(target: Target, drafter: str, tokenizer: Any) -> None:

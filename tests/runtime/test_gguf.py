@@ -18,7 +18,7 @@ import tiny
 import torch
 
 from metasd.core.errors import FileError
-from metasd.runtime import gguf
+from metasd.runtime import gguf, kept
 from metasd.runtime.load import load_target
 
 LAYERS = 2
@@ -76,7 +76,7 @@ def test_a_file_is_converted_once_for_each_dtype_it_is_used_in(
     assert said.out == ""
     for word in ("little.gguf", "to float32", " MB", str(gguf.cache_folder()), "21/21"):
         assert word in said.err
-    (float32, bytes32), *others = gguf.kept()
+    (float32, bytes32), *others = kept.kept("models")
     assert "float32" in float32
     assert not others
 
@@ -89,14 +89,14 @@ def test_a_file_is_converted_once_for_each_dtype_it_is_used_in(
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert load_target(str(file), dtype="bfloat16").dtype == "bfloat16"
-    sizes = dict(gguf.kept())
+    sizes = dict(kept.kept("models"))
     assert len(sizes) == 2
     half = next(size for name, size in sizes.items() if name != float32)
     assert half < bytes32, "kept in the dtype it is used in"
     file.write_bytes(file.read_bytes() + b"\0")
     assert gguf.sha256(file) != gguf.sha256.__wrapped__(file), "a file that changed is hashed anew"
-    gguf.remove([float32])
-    assert float32 not in dict(gguf.kept())
+    kept.remove([float32])
+    assert float32 not in dict(kept.kept("models"))
 
 
 @pytest.mark.parametrize("library_says", [True, False])

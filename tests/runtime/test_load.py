@@ -17,7 +17,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from metasd.core.errors import UsageError
-from metasd.runtime import gguf, load
+from metasd.runtime import kept, load
 from metasd.runtime.load import NO_LIMIT, Target, as_target, check_fits, load_target, same_tokenizer
 from metasd.runtime.tokenizers import hashes
 
@@ -97,7 +97,7 @@ def test_a_file_that_is_no_gguf_is_refused_and_leaves_nothing(tmp_path: Path, mo
     file.write_bytes(b"not a model")
     with pytest.raises(UsageError, match=r"cannot read bad\.gguf"):
         load_target(str(file))
-    assert gguf.kept() == []
+    assert kept.kept("models") == []
 
 
 def test_context_is_checked_by_prompt_id(tiny_target: Target) -> None:

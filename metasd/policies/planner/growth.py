@@ -43,6 +43,7 @@ def grow(
     depth: int,
     reach: int,
     price: Sequence[float] | None = None,
+    branches: bool = True,
 ) -> Growth:
     """Take the most valuable node until none is worth more than ``floor``, ``nodes`` are taken, or none is left.
 
@@ -50,6 +51,7 @@ def grow(
         expand: candidates behind a context, at a depth.
         tail: the text's last tokens. reach: as many as ``expand`` looks at.
         depth: nodes on a path, at most.
+        branches: whether nodes may have siblings; else the tree is a chain of the likeliest.
         price: tokens that a pass of 0, 1, .. nodes costs; given, growth also stops where no larger tree can pay.
     """
     made = Growth()
@@ -57,7 +59,7 @@ def grow(
     heap: list[tuple[float, int, int, int, int, int, Run]] = []
     serial = 0
     root = expand(tail, 0) if nodes > 0 and depth > 0 else []
-    for token, chance, source, _, _ in root:
+    for token, chance, source, _, _ in root if branches else root[:1]:
         if chance > floor:
             heappush(heap, (-chance, serial, token, ROOT, 0, source, tail))
             serial += 1
@@ -81,7 +83,7 @@ def grow(
         following = expand(context, at)
         made.candidates.append(following)
         if at < depth:
-            for next_token, chance, its_source, _, _ in following:
+            for next_token, chance, its_source, _, _ in following if branches else following[:1]:
                 if value * chance > floor:
                     heappush(heap, (-value * chance, serial, next_token, node, at, its_source, context))
                     serial += 1

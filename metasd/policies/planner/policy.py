@@ -15,7 +15,7 @@ from metasd.core.noise import Keys
 from metasd.core.plans import ROOT, Judged, Plan, Suggest
 from metasd.core.pool import Pool
 from metasd.core.records import Bools, Context, Floats, Ints, Rounds
-from metasd.policies.base import Policy, within
+from metasd.policies.base import STALL, Policy, within
 from metasd.policies.planner import asking
 from metasd.policies.planner.candidates import Candidates
 from metasd.policies.planner.cells import W, cold_weights
@@ -28,8 +28,6 @@ REACH = 8
 BEFORE = 5
 """Rounds before which a second is worth ``HOPED`` tokens a plain pass."""
 HOPED = 1.3
-STALL = 4.0
-"""Times its expected seconds that a round counts at most: a machine that stops says nothing of its plan."""
 
 
 @dataclass(slots=True)
@@ -174,9 +172,12 @@ class Planner(Policy):
 
         floor, price = _least(priced, rho, nodes)
         depth, tail = min(self.depth, left - 1), suggest.tail[-REACH:]
-        made = grow(expand, tail, floor=floor, nodes=nodes, depth=depth, reach=REACH, price=price)
+        how: dict[str, Any] = {"nodes": nodes, "depth": depth, "reach": REACH, "branches": context.branches}
+        made = grow(expand, tail, floor=floor, price=price, **how)
         n, _ = best_prefix(made.values, priced, rho, nodes)
         model, deep, x, chances = self._ask(lane, context, made, n, nodes, rho, priced, left)
+        if deep and not context.branches:
+            n = 0  # two chains are a tree
         plan = Plan(tuple(made.tokens[:n]), tuple(made.parents[:n]), tuple(made.sources[:n]), model, deep)
         expected = 0.0 if cost is None else cost[min(n + deep, len(cost) - 1)]
         if deep and context.drafting is not None:

@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 from metasd.core.errors import TraceError, UsageError
 from metasd.core.noise import Keys, uniform_at
 from metasd.core.pool import Pool
-from metasd.core.records import NO_END, Bools, Floats, Ints, Rounds, StopReason, settle
+from metasd.core.records import NO_END, UNKNOWN_BUDGET, Bools, Floats, Ints, Rounds, StopReason, settle
 from metasd.traces.trace import Trace
 
 _DRAFTED, _ACCEPTED, _EMITTED, _BYTE, _LONG = 8, 16, 24, 255, 511
-UNKNOWN_BUDGET = 1 << 20
 _FINISHED = np.int64(-1 << 62)  # the sign bit says so, and is lost nowhere
 
 
@@ -30,7 +29,7 @@ def budgets(trace: Trace, budget: int | None) -> Ints:
     """[P] the token budget of each text: ``budget``, or the one it was recorded under.
 
     A text that ended by itself keeps the whole budget: ``remaining`` must not tell how long the text will be. Where
-    none is recorded (imports) it is UNKNOWN_BUDGET, which says nothing of any text either.
+    none is recorded (imports) it is UNKNOWN_BUDGET, which says nothing of any text either; ``left`` keeps it so.
     Raises UsageError for a budget below 1 or above the length of a text that the recorder's budget cut.
     """
     lengths = trace.lengths
@@ -47,6 +46,12 @@ def budgets(trace: Trace, budget: int | None) -> Ints:
             f"give at most {int(lengths[short].min())} or record again with a larger one"
         )
     return np.full(len(trace), budget, np.int64)
+
+
+def left(limit: Ints, row: Ints) -> Ints:
+    """``Context.remaining`` at trace rows whose budgets end at ``limit``: what is unknown stays unknown."""
+    tokens = limit - row
+    return np.where(tokens > UNKNOWN_BUDGET >> 1, UNKNOWN_BUDGET, tokens)
 
 
 def check_pool(trace: Trace, pool: Pool) -> None:

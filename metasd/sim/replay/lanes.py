@@ -17,7 +17,7 @@ from metasd.core.pool import Pool
 from metasd.core.records import NO_END, Bools, Context, Floats, Ints, Rounds
 from metasd.core.signals import F
 from metasd.sim.replay.clock import Clock
-from metasd.sim.replay.drafts import Outcomes, budgets, plain, unpack
+from metasd.sim.replay.drafts import Outcomes, budgets, left, plain, unpack
 from metasd.traces.trace import Trace
 
 
@@ -199,13 +199,17 @@ class Lanes:
         """
         at = slice(None) if lanes is None else lanes
         row = self.row[at] if row is None else row
-        made = Context(position=row - self.start[at], remaining=self.limit[at] - row, available=self.available(row))
+        made = Context(
+            position=row - self.start[at], remaining=left(self.limit[at], row), available=self.available(row)
+        )
         if "signals" in reads:
             made.signals = self.signals_at(row)
         if "lag" in reads or "cost" in reads:
             lag = behind(row[:, None], self.valid[at]) * self.models
             made.lag = lag if "lag" in reads else None
             made.cost = self._expected(made.remaining, row + self.shift[at], lag) if "cost" in reads else None
+        if "pays" in reads and self.clock is not None:
+            made.pays = self.clock.pays(row + self.shift[at])
         if "tail" in reads:
             made.tail = self._tail(row, made.position, self.text[at])
         if "proposal" in reads:

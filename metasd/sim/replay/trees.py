@@ -15,7 +15,7 @@ from metasd.core.cache_rule import behind, read_after
 from metasd.core.errors import UsageError
 from metasd.core.plan_costs import PlanCosts
 from metasd.core.plan_rounds import settle_plans, stood
-from metasd.core.plans import Judged, Plan, Source, Tree, tree_of
+from metasd.core.plans import Judged, Plan, Source, Tree, asked_lengths, tree_of
 from metasd.core.records import NO_END, Context, Ints, Rounds
 from metasd.drafters.sources import LaneSources, rebuilt
 from metasd.sim.replay.lanes import Lanes
@@ -43,9 +43,10 @@ class Trees:
         self.suggest = [LaneSources(self._sources()) for _ in range(lanes.lanes)]
         self.judged: list[Judged] = []
         costs = None if lanes.clock is None else lanes.clock.costs
-        self.costs = None if costs is None else PlanCosts(costs, lanes.pool, trace.depth)
+        self.costs = None if costs is None else PlanCosts(costs, lanes.pool)
         # Above temperature 0 whether a sampled chain stands is drawn, which trees of one-hot nodes do not need.
         self._chains = None if trace.sampled else trace.draft_tokens
+        self._asked = asked_lengths(lanes.pool) * (self._chains is not None)
 
     def _sources(self) -> list[tuple[int, Source]]:
         made = enumerate(map(rebuilt, self._lanes.trace.drafters))
@@ -66,17 +67,15 @@ class Trees:
         Without a clock asking costs 0, and where a chain is not recorded infinitely much.
         """
         lanes = self._lanes
-        depth = lanes.trace.depth
-        shape = (lanes.lanes, len(lanes.pool.drafters), depth + 1)
-        context.drafting = np.zeros(shape)
+        lengths = np.arange(lanes.pool.max_draft_length + 1)
+        context.drafting = np.zeros((lanes.lanes, len(lanes.pool.drafters), len(lengths)))
         if self.costs is not None:
             context.passes = self.costs.verify(lanes.row + lanes.shift)
             lag = behind(lanes.row[:, None], lanes.valid) * lanes.models
             context.drafting = self.costs.drafting(lag)
-        offered = lanes.offered(lanes.row)[:, :, None] if lanes.outcomes.D else np.zeros((lanes.lanes, 0, 1))
-        asked = lanes.models & (self._chains is not None) & lanes.lagging
-        known = asked[None, :, None] & (np.arange(depth + 1) <= offered)
-        context.drafting = np.where(known, context.drafting, np.inf)
+        if lanes.outcomes.D:
+            offered = np.minimum(lanes.offered(lanes.row), self._asked)[:, :, None]
+            context.drafting = np.where(lengths <= offered, context.drafting, np.inf)
 
     def play(self, plans: Sequence[Plan], lanes: Ints) -> Rounds:
         """One round with the plan of each of ``lanes``; rows and caches move on behind what was emitted."""
