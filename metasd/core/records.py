@@ -114,7 +114,8 @@ class Rounds:
     def counts(self) -> list[tuple[int, ...]]:
         """Everything but seconds and overlap, as comparable tuples; used to compare run with replay."""
         columns = (self.prompt, self.arm, self.position, self.drafted, self.accepted, self.emitted, self.stop)
-        stacked = np.stack([*columns, self.finished.astype(np.int64), self.catch_up, self.nodes], axis=1)
+        tree = () if self.checked is None else (self.checked,)
+        stacked = np.stack([*columns, self.finished.astype(np.int64), self.catch_up, *tree], axis=1)
         return [tuple(int(v) for v in row) for row in stacked]
 
 
