@@ -23,6 +23,8 @@ FilePath = click.Path(path_type=Path)
 
 TRACE_HELP = "Folder of a recorded trace, reference (the one that ships with metasd) or synthetic:kind=iid,..."
 
+COSTS_HELP = "costs.json of another machine, or a modelled clock: gpu-b1, gpu-b32."
+
 POLICY_HELP = "name, package.module:Class or file.py:Class, with key=value,..."
 
 PROMPTS_HELP = "JSON lines, a .txt file (one prompt), - for standard input, or a bundled name: demo, reference."
@@ -158,14 +160,15 @@ def emit(document: Mapping[str, Any]) -> None:
 
 
 def load_costs(path: Path | None) -> CostModel | None:
-    """The cost model in a file named with --costs. Raises UsageError when it is not one."""
+    """The cost model in a file named with --costs, or a shipped clock. Raises UsageError when it is neither."""
+    from metasd.core import clocks
     from metasd.core.costs import CostModel
     from metasd.core.errors import TraceError, UsageError
 
     if path is None:
         return None
     try:
-        return CostModel.load(path)
+        return CostModel.load(clocks.find(path))
     except TraceError as error:
         raise UsageError(f"--costs {error}") from error
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from metasd.cli.common import (
+    COSTS_HELP,
     POLICY_HELP,
     TRACE_HELP,
     FilePath,
@@ -32,7 +33,7 @@ from metasd.cli.common import (
 @seeds_option(10)
 @click.option("--reference", metavar="POLICY", help="Differences are taken to it. Default: the best fixed arm.")
 @click.option("--draft-length", type=int, help="Cut every arm to this draft length. Default: as recorded.")
-@click.option("--costs", type=FilePath, help="costs.json of another machine.")
+@click.option("--costs", type=FilePath, help=COSTS_HELP)
 @prior_option
 @reset_option
 @click.option("--workers", type=click.IntRange(min=1), help="Processes. Default: one a core.")

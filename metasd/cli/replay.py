@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from metasd.cli.common import (
+    COSTS_HELP,
     POLICY_HELP,
     emit,
     json_option,
@@ -28,7 +29,7 @@ from metasd.core import shown
 @click.option("--policy", "specs", multiple=True, required=True, metavar="SPEC", help=f"{POLICY_HELP} (repeat).")
 @seeds_option(1)
 @click.option("--draft-length", type=int, help="Cut every arm to this draft length. Default: as recorded.")
-@click.option("--costs", type=click.Path(path_type=Path), help="costs.json of another machine.")
+@click.option("--costs", type=click.Path(path_type=Path), help=COSTS_HELP)
 @reset_option
 @prior_option
 @unaligned_option

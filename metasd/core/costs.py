@@ -43,6 +43,11 @@ class CostModel:
     error: float | None = None
     measured: dict[str, Any] = field(default_factory=dict)  # the raw timings the model was fitted to
 
+    @property
+    def widest(self) -> int:
+        """Tokens of the widest pass that was measured: behind it ``verify`` is flat, which no real pass is."""
+        return int(self.widths[-1])
+
     def verify(self, drafted: Ints, context: Ints) -> Floats:
         base = np.interp(drafted + 1, self.widths, self.verify_seconds)
         return np.asarray(base + self.verify_per_context * (context - self.context) + self.overhead)

@@ -60,6 +60,7 @@ def row(
 
     regret_rounds: hindsight regret, rounds minus those of the best fixed arm of each prompt in hindsight, summed over
         prompts; also under the name ``hindsight_regret_rounds``.
+    checked: nodes in the target's passes; those of chains are all ``drafted``. sources: accepted tokens by drafter.
     oracle_rounds: rounds of the clairvoyant optimum on the same prompts, so oracle_rounds / rounds is the
         fraction of it that was reached.
     same_text: how many of the ``prompts`` texts are plain decoding's, token for token.
@@ -72,6 +73,7 @@ def row(
     values |= {name: getattr(totals, name) for name in ("draft_seconds", "verify_seconds", "catch_up_seconds")}
     values |= {"acceptance": totals.acceptance, "speedup": speedup}
     values |= {"switches": totals.switches, "catch_up": totals.catch_up, "arms": totals.arms}
+    values |= {"checked": totals.checked, "sources": totals.sources}
     head = {"policy": policy, "reset": reset, "domain": domain}
     values |= {"regret_rounds": regret_rounds, "hindsight_regret_rounds": regret_rounds, "oracle_rounds": oracle_rounds}
     values |= {"same_text": same_text}

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from metasd.core import rewards
 from metasd.core.errors import UsageError
 from metasd.core.noise import Keys, LaneNoise
+from metasd.core.plans import Judged, Plan, Suggest
 from metasd.core.pool import Pool
 from metasd.core.records import Bools, Context, Floats, Ints, Revealed, Rounds, StopReason
 from metasd.policies.drawing import row_sum
@@ -42,6 +43,7 @@ class Policy(ABC):
         default_reset: "prompt" (forget at every text) or "never" (keep what was learned).
         unit_reward: its formulas hold for rewards within [0, 1] only, so others are refused.
         censored: with full feedback, whether it also wants lengths cut off at the frontier, flagged.
+        plans: it returns plans instead of arms: ``plan`` and ``judge`` take the place of ``select`` and ``update``.
     """
 
     feedback: ClassVar[Literal["bandit", "full"]] = "bandit"
@@ -50,6 +52,7 @@ class Policy(ABC):
     default_reset: ClassVar[Literal["prompt", "never"]] = "prompt"
     unit_reward: ClassVar[bool] = False
     censored: ClassVar[bool] = False
+    plans: ClassVar[bool] = False
 
     pool: Pool
     lanes: int
@@ -81,6 +84,7 @@ class Policy(ABC):
             "feedback": self.feedback,
             "scope": self.scope,
             "censored": self.censored,
+            "plans": self.plans,
         }
 
     def settings(self) -> dict[str, Any]:
@@ -125,6 +129,14 @@ class Policy(ABC):
 
     def observe(self, revealed: Revealed) -> None:  # noqa: B027 - only full-feedback policies need it
         """Learn from full information; called after ``update`` when ``feedback`` is "full"."""
+
+    def plan(self, context: Context, suggest: Sequence[Suggest]) -> Sequence[Plan]:
+        """[B] what each lane checks next, for a policy that ``plans``."""
+        raise NotImplementedError(f"{type(self).__name__} chooses arms")
+
+    def judge(self, rounds: Rounds, judged: Sequence[Judged]) -> None:
+        """Learn from rounds of plans."""
+        raise NotImplementedError(f"{type(self).__name__} chooses arms")
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Everything learned, as arrays: saving and loading it continues the same sequence of choices."""

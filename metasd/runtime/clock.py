@@ -14,6 +14,8 @@ import numpy as np
 from metasd.core.correction import Corrections
 from metasd.core.costs import CostModel
 from metasd.core.errors import UsageError
+from metasd.core.plan_costs import PlanCosts
+from metasd.core.plans import Tree
 from metasd.core.pool import Pool
 from metasd.core.records import Bools, Floats, Ints, Rounds
 from metasd.core.worth import Worth
@@ -51,6 +53,7 @@ class LiveClock:
         if costs is not None and kind == "measured":
             self.corrections = corrections or Corrections(costs)
         self._took: Took | None = None
+        self._plans: PlanCosts | None = None
         self._worth: tuple[CostModel, Worth] | None = None
 
     @property
@@ -95,6 +98,22 @@ class LiveClock:
             return
         drafting = took.draft + took.catch_up - took.reading, float((draft + own)[0])
         self.corrections.see(column, drafting, (took.verify, float(verify[0])))
+
+    def charge_plan(self, rounds: Rounds, tree: Tree, model: int, context: int, took: Took) -> None:
+        """As ``charge``, for the round of a plan that asked the drafter ``model``, -1 for none."""
+        self._took = took
+        if self.kind == "measured":
+            _fill(rounds, took)
+        if self._costs is None:
+            return
+        if self._plans is None:
+            self._plans = PlanCosts(self._costs, self.pool)
+        draft, verify, caught = self._plans.spent(tree, model, context, int(rounds.catch_up[0]))
+        if self.corrections is None:
+            _fill(rounds, Took(draft, verify, caught, 0.0))
+            return
+        column = int(self._columns[model]) if tree.chain else -1
+        self.corrections.see(column, (took.draft + took.catch_up, draft + caught), (took.verify, verify))
 
     def measured(self, rounds: Rounds) -> Rounds:
         """The last round charged, with its wall seconds whatever the clock."""

@@ -26,7 +26,8 @@ from metasd.runtime.conversation import EncodedPrompt
 from metasd.runtime.load import Target
 from metasd.runtime.parting import Parting, partings
 from metasd.runtime.sampling import Sampling
-from metasd.runtime.session import LiveSession, OnTokens, Start
+from metasd.runtime.session import LiveSession, OnTokens
+from metasd.runtime.start import Start
 from metasd.runtime.stops import Stops
 
 PLAIN_SPEC = "fixed:arm=plain"

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from metasd.runtime.engine.forward import Forward
+from metasd.runtime.engine.forward import Forward, Mask
 from metasd.runtime.engine.support import croppable_cache
 from metasd.runtime.engine.trial import check
 
@@ -72,30 +72,39 @@ class CachedModel:
         Row i is the distribution of what follows ``tokens[: len(tokens) - rows + i + 1]``.
         """
         given = np.asarray(tokens, np.int64)
-        keep = min(self.shared(given), len(given) - rows)
-        self._crop(keep)
+        keep = self.rewind(given, rows)
         logits = self.feed(torch.from_numpy(given[keep:].copy()).to(self.device), rows)
         self.label(given[keep:])
         return logits
+
+    def rewind(self, tokens: NDArray[Any], rows: int) -> int:
+        """Crop to what can stay where the last ``rows`` of the text ``tokens`` are read again; how much that is."""
+        keep = min(self.shared(tokens), len(tokens) - rows)
+        self.crop(keep)
+        return keep
 
     def read(self, tokens: Tokens) -> int:
         """Bring the cache to exactly the text ``tokens``; returns how many tokens had to be read (0: none was)."""
         given = np.asarray(tokens, np.int64)
         keep = self.shared(given)
-        self._crop(keep)
+        self.crop(keep)
         if keep < len(given):
             self.feed(torch.from_numpy(given[keep:].copy()).to(self.device), 1)
             self.label(given[keep:])
         return len(given) - keep
 
-    def feed(self, ids: torch.Tensor, rows: int) -> torch.Tensor:
+    def feed(
+        self, ids: torch.Tensor, rows: int, *, mask: Mask | None = None, positions: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Append ``ids`` [w], which may never have left the device, and return logits [rows, V].
 
-        The caller must ``label`` them with their values before the next ``shared``, ``forward`` or ``read``.
+        mask, positions [w]: as ``Forward`` takes them. The caller must ``label`` them with their values before the next
+        ``shared``, ``forward`` or ``read``.
         """
         self._dirty = True  # until the caller has said which tokens they were
         start = time.perf_counter()
-        logits = self._forward(ids[None], self._cache, rows)[0]
+        at = None if positions is None else positions[None]
+        logits = self._forward(ids[None], self._cache, rows, mask=mask, positions=at)[0]
         self.seconds += time.perf_counter() - start
         return logits
 
@@ -115,7 +124,22 @@ class CachedModel:
             torch.cuda.synchronize(self.device)
             self.seconds += time.perf_counter() - start
 
-    def _crop(self, keep: int) -> None:
+    @torch.inference_mode()
+    def move(self, to: int, rows: Sequence[int]) -> None:
+        """Move the rows at ``rows``, ascending, to ``to`` and on: of a path that other branches lie between."""
+        start, end = time.perf_counter(), to + len(rows)
+        self._dirty, length = True, self._length
+        at = torch.tensor(list(rows), device=self.device)
+        for layer in self._cache.layers:
+            for value in vars(layer).values():
+                if isinstance(value, torch.Tensor) and value.dim() > 1 and value.shape[-2] == length:
+                    value[..., to:end, :] = value[..., at.to(value.device), :]
+        self._text[to:end] = self._text[list(rows)]
+        self.seconds += time.perf_counter() - start
+        self._dirty = False
+
+    def crop(self, keep: int) -> None:
+        """Forget all but the first ``keep`` tokens."""
         if keep == self.length and not self._dirty:
             return
         if keep == 0:

@@ -29,7 +29,7 @@ from metasd.core.records import Ints, Rounds
 from metasd.sim.replay.run import Replay, replay
 from metasd.traces import Trace, open_trace
 
-SCHEMA = 2
+SCHEMA = 3
 POINTS = 48  # bins of position in curves
 SHOWN_TOKENS = 240  # timelines show a text up to here
 SHOWN_PROMPTS = 8  # at most, the first of each domain
@@ -81,7 +81,7 @@ class Job:
 class JobOutcome:
     """The outcome of a job, by episode (a prompt under a seed) where not said otherwise.
 
-    counts, times, arms: the ledger's arrays.
+    counts, times, arms, credit: the ledger's arrays.
     starts: [P, X] rounds begun in each bin of position, summed over the seeds.
     arm_starts: [K, X] the same by arm, summed over prompts.
     shown: [m, 5] prompt, position, arm, accepted, emitted of the first seed's rounds on the shown prompts.
@@ -95,6 +95,7 @@ class JobOutcome:
     counts: dict[str, Ints]
     times: dict[str, NDArray[np.float64]]
     arms: Ints
+    credit: Ints
     starts: Ints
     arm_starts: Ints
     shown: Ints
@@ -103,7 +104,8 @@ class JobOutcome:
         """Write the outcome whole or not at all. Raises FileError."""
         head = json.dumps({"config": self.config, "settings": self.settings, "timed": self.timed})
         arrays = {f"counts.{k}": v for k, v in self.counts.items()} | {f"times.{k}": v for k, v in self.times.items()}
-        arrays |= {name: getattr(self, name) for name in ("prompt", "seed", "arms", "starts", "arm_starts", "shown")}
+        own = ("prompt", "seed", "arms", "credit", "starts", "arm_starts", "shown")
+        arrays |= {name: getattr(self, name) for name in own}
         with files.replacing(path) as file:
             np.savez_compressed(file, head=np.array(head), **arrays)
 
@@ -174,6 +176,7 @@ def _outcome_of(job: Job, trace: Trace, outcome: Replay, rounds: Ints) -> JobOut
         counts=ledger.counts,
         times=ledger.times,
         arms=ledger.arms,
+        credit=ledger.credit,
         starts=starts,
         arm_starts=arm_starts,
         shown=shown[order],
@@ -198,6 +201,7 @@ def merge(outcomes: Sequence[JobOutcome], pool: Pool) -> tuple[Ledger, Ints]:
         counts={k: np.concatenate([c.counts[k] for c in outcomes]) for k in outcomes[0].counts},
         times={k: np.concatenate([c.times[k] for c in outcomes]) for k in outcomes[0].times},
         arms=np.concatenate([c.arms for c in outcomes]),
+        credit=np.concatenate([c.credit for c in outcomes]),
         timed=all(c.timed for c in outcomes),
     )
     return ledger, np.concatenate([c.prompt for c in outcomes])

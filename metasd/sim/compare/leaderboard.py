@@ -210,15 +210,19 @@ def _reduction(apart: Sequence[float | None], paired: float | None) -> float | N
 
 
 def add(parts: Sequence[Totals]) -> Totals:
-    """The sum of totals over different texts; arms of the same name are taken together."""
+    """The sum of totals over different texts; arms and sources of the same name are taken together."""
     if len(parts) == 1:
         return parts[0]
     values: dict[str, Any] = {}
-    for name in (f.name for f in fields(Totals) if f.name != "arms"):
+    for name in (f.name for f in fields(Totals) if f.name not in ("arms", "sources")):
         numbers = [getattr(p, name) for p in parts]
         values[name] = None if any(n is None for n in numbers) else sum(numbers)
-    arms: dict[str, float] = {}
+    return Totals(**values, arms=_together([p.arms for p in parts]), sources=_together([p.sources for p in parts]))
+
+
+def _together(parts: Sequence[dict[str, float]]) -> dict[str, float]:
+    found: dict[str, float] = {}
     for part in parts:
-        for arm, n in part.arms.items():
-            arms[arm] = arms.get(arm, 0) + n
-    return Totals(**values, arms=arms)
+        for name, n in part.items():
+            found[name] = found.get(name, 0) + n
+    return found
