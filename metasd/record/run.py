@@ -26,6 +26,7 @@ from metasd.runtime.load import Target
 from metasd.runtime.sampling import Sampling
 from metasd.runtime.stops import Stops
 from metasd.traces import Trace, TraceWriter, open_trace
+from metasd.traces import texts as spelling
 
 FLUSH_SECONDS = 60.0
 """A shard is committed at least this often, so that a kill loses about a minute."""
@@ -90,6 +91,9 @@ def record(
             costs = measure_costs(target, drafters, pool, _first_text(trace))
             costs.save(out / "costs.json")
             trace.costs = costs
+    if done < len(texts) or spelling.read(trace) is None:
+        with recorder.stage("texts"):
+            spelling.write(trace, target.decode, {"name": target.name, "hash": target.tokenizer_hash})
     return _summary(recorder, trace, done, time.perf_counter() - started)
 
 
