@@ -1,21 +1,21 @@
-"""The text of a trace's answers, token by token: ``texts.json`` in its folder, so that a report can show words.
+"""The text of a trace's answers, token by token: ``texts.jsonl`` in its folder, so that a report can show words.
 
 A function of the tokens and a tokenizer, kept because whoever reads the trace may have no tokenizer. No replay reads
-it.
+it. A line a prompt (``id``, ``pieces``), then one with the tokenizer and the sha256 of the lines before it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from metasd.core import files, jsontext
 from metasd.core.errors import TraceError
-from metasd.traces import format as fmt
 from metasd.traces.trace import Trace
 
-TEXTS = "texts.json"
+TEXTS = "texts.jsonl"
 _UNFINISHED = "\ufffd"  # what tokenizers decode the first bytes of a character to
 
 Decode = Callable[[Sequence[int]], str]
@@ -37,44 +37,70 @@ def pieces(tokens: Sequence[int], decode: Decode) -> list[str]:
 
 def write(trace: Trace, decode: Decode, tokenizer: Mapping[str, Any]) -> None:
     """Write the texts of ``trace``, which must be on disk. ``tokenizer``: its name and hash. Raises FileError."""
+    assert trace.path is not None
     ends = trace.offsets.tolist()
     answers = ((name, trace.tokens[a:b].tolist()) for name, a, b in zip(trace.ids, ends, ends[1:], strict=False))
-    _save(trace, {name: pieces(tokens, decode) for name, tokens in answers}, tokenizer)
+    _save(trace.path, ((name, pieces(tokens, decode)) for name, tokens in answers), tokenizer)
 
 
 def copy(trace: Trace, to: Path) -> None:
     """Write the texts of the prompts of ``trace`` that its folder holds, if any, into the folder ``to``."""
-    kept = read(trace)
-    if kept is not None:
-        tokenizer, texts = kept
-        _save(trace, {name: texts[name] for name in trace.ids if name in texts}, tokenizer, to)
+    spelled = read(trace)
+    if spelled is not None:
+        _save(to, spelled[1].items(), spelled[0])
 
 
-def read(trace: Trace) -> tuple[dict[str, Any], dict[str, list[str]]] | None:
-    """The tokenizer (``name``, ``hash``) and the text that each answer token of each prompt adds; None where not kept.
+def kept(trace: Trace) -> bool:
+    """Whether the trace's folder holds texts."""
+    return trace.path is not None and (trace.path / TEXTS).exists()
 
+
+def read(trace: Trace, ids: Iterable[str] | None = None) -> tuple[dict[str, Any], dict[str, list[str]]] | None:
+    """The tokenizer (``name``, ``hash``) and the text that each answer token of a prompt adds; None where not kept.
+
+    ids: the prompts wanted, by default all of the trace. Nothing else of the file stays in memory.
     Raises TraceError for a file that is damaged, or that speaks of other answers.
     """
-    file = None if trace.path is None else trace.path / TEXTS
-    if file is None or not file.exists():
+    if not kept(trace):
         return None
+    assert trace.path is not None
+    file = trace.path / TEXTS
+    wanted = set(trace.ids if ids is None else ids)
+    lengths = {name: n for name, n in zip(trace.ids, trace.lengths.tolist(), strict=True) if name in wanted}
     mend = "remove it; metasd trace text makes it anew"
+    found: dict[str, list[str]] = {}
     try:
-        data = jsontext.loads(file.read_bytes())
-        whole = data["digest"] == fmt.digest(data)
-        tokenizer, texts = dict(data["tokenizer"]), dict(data["texts"])
+        foot = _last(file, lengths, found)
+        tokenizer = dict(foot["tokenizer"])
+        whole = foot["sha256"] == foot["found"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TraceError(f"{file}: not the texts of a trace ({error}); {mend}") from error
-    lengths = dict(zip(trace.ids, trace.lengths.tolist(), strict=True))
-    if not whole or any(len(texts.get(name, ())) != n for name, n in lengths.items()):
+    if not whole or any(len(found.get(name, ())) != n for name, n in lengths.items()):
         raise TraceError(f"{file}: damaged, or of other answers than the trace's; {mend}")
-    return tokenizer, texts
+    return tokenizer, {name: found[name] for name in lengths}
 
 
-def _save(
-    trace: Trace, texts: Mapping[str, Sequence[str]], tokenizer: Mapping[str, Any], to: Path | None = None
-) -> None:
-    folder = to or trace.path
-    assert folder is not None
-    data = fmt.signed({"tokenizer": tokenizer, "texts": texts})
-    files.write_text(folder / TEXTS, jsontext.dumps(data) + "\n")
+def _last(file: Path, wanted: Mapping[str, int], found: dict[str, list[str]]) -> dict[str, Any]:
+    """The last line, with the hash ``found``; puts the pieces of the prompts wanted into ``found``."""
+    seen = hashlib.sha256()
+    before = b""
+    with file.open("rb") as lines:
+        for line in lines:
+            if before:
+                seen.update(before)
+                entry = jsontext.loads(before)
+                if entry["id"] in wanted:
+                    found[entry["id"]] = entry["pieces"]
+            before = line
+    last: dict[str, Any] = jsontext.loads(before)
+    return last | {"found": seen.hexdigest()}
+
+
+def _save(folder: Path, texts: Iterable[tuple[str, Sequence[str]]], tokenizer: Mapping[str, Any]) -> None:
+    seen = hashlib.sha256()
+    with files.replacing(folder / TEXTS) as file:
+        for name, text in texts:
+            line = jsontext.dumps({"id": name, "pieces": text}, compact=True).encode() + b"\n"
+            seen.update(line)
+            file.write(line)
+        file.write(jsontext.dumps({"tokenizer": dict(tokenizer), "sha256": seen.hexdigest()}).encode() + b"\n")

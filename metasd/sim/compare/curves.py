@@ -45,7 +45,7 @@ def facts(outcome: TraceOutcome) -> dict[str, Any]:
 
 def _why_no_texts(trace: Trace) -> str | None:
     """Why timelines show token numbers instead of words; None where they do not."""
-    if texts.read(trace) is not None:
+    if texts.kept(trace):
         return None
     if "law" in trace.manifest.get("config", {}):
         return "a synthetic trace has no words"
@@ -130,8 +130,9 @@ def timelines(outcome: TraceOutcome, most: int) -> Iterator[dict[str, Any]]:
     most: rounds at most, of all policies; one prompt is always there.
     """
     trace = outcome.trace
-    spelled = texts.read(trace)
-    for p in shown_prompts(trace).tolist():
+    which = shown_prompts(trace).tolist()
+    spelled = texts.read(trace, [trace.ids[p] for p in which])
+    for p in which:
         low, high = int(trace.offsets[p]), int(trace.offsets[p + 1])
         rounds = {played.entry.label: played.shown[played.shown[:, 0] == p, 1:].tolist() for played in outcome.policies}
         most -= sum(map(len, rounds.values()))

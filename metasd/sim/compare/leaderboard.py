@@ -46,7 +46,7 @@ _REGRETS = {
 }
 
 
-SHOWN_ROUNDS = 250_000
+SHOWN_ROUNDS = 180_000
 """Rounds in the timelines of a document, of all policies and traces: three bytes each in a report."""
 
 
