@@ -34,7 +34,8 @@ function csvOf(table) {
 
 async function svgOf(plot) {
   const { width, height } = plot.getBoundingClientRect();
-  const address = await Plotly.toImage(plot, { format: "svg", width: Math.round(width), height: Math.round(height) });
+  const figure = { data: plot.data, layout: { ...plot.layout, paper_bgcolor: ink("--paper") } }; // it may lie on any page
+  const address = await Plotly.toImage(figure, { format: "svg", width: Math.round(width), height: Math.round(height) });
   return decodeURIComponent(address.slice(address.indexOf(",") + 1));
 }
 

@@ -71,12 +71,12 @@ function acceptedFigure(state) {
     const total = counts.reduce((a, b) => a + b, 0) || 1;
     return {
       type: "bar", name: label(state.order[at]), marker: { color: tint(at) },
-      x: counts.map((_, i) => (i ? String(i - 1) : "none drafted")), y: counts.map((n) => n / total),
+      x: counts.map((_, i) => (i ? String(i - 1) : "none")), y: counts.map((n) => n / total),
       text: counts.map((n) => `${number((100 * n) / total, 1)} % (${number(n, 1)} rounds)`), textposition: "none",
       hovertemplate: "%{fullData.name}: %{text}<extra></extra>",
     };
   });
-  const layout = { barmode: "group", hovermode: "x unified", xaxis: axis("draft tokens kept in a round", { type: "category" }), yaxis: axis("share of rounds", { tickformat: ".0%" }) };
+  const layout = { barmode: "group", hovermode: "x unified", xaxis: axis("draft tokens kept (none: none drafted)", { type: "category", tickangle: 0 }), yaxis: axis("share of rounds", { tickformat: ".0%" }) };
   return { traces, layout, height: room(state, shown.length) };
 }
 

@@ -139,4 +139,6 @@ def _plainly(value: Any) -> str:
         return ", ".join(map(str, value))
     if isinstance(value, Mapping):
         return ", ".join(f"{k.replace('_', ' ')} {_plainly(v)}" for k, v in value.items())
+    if value is None:
+        return "not given"
     return value if isinstance(value, str) else json.dumps(value)

@@ -153,7 +153,7 @@ def _figures(document: Document, name: str, rows: Sequence[Row]) -> str:
         what = "Where a policy's time goes: its drafters, the target's passes, and reading what others wrote."
         parts.append(_plot("seconds", "Seconds spent", what))
     if any(h["trace"] == name for h in document["histograms"]):
-        what = "How many draft tokens a round kept; “none drafted” are rounds of the target alone."
+        what = "How many draft tokens a round kept; in rounds under “none” nothing was drafted."
         parts.append(_plot("accepted", "Accepted lengths", what))
     return "".join(parts)
 
