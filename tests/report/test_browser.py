@@ -267,3 +267,27 @@ def test_names_of_any_content_are_shown_and_not_run(tab: Browser, timed: dict[st
         "document.querySelectorAll('.headline b, table.settings b').length"
     )
     assert tab.console == []
+
+
+def test_pages_without_a_clock_of_several_traces_and_of_one_run(tab: Browser, tmp_path: Path) -> None:
+    traces = [synthetic("iid", prompts=3, length=20, arms=2, draft_length=3, seed=seed) for seed in (1, 2)]
+    made = document(compare(traces, ["random", "ucb1"], 1, workers=1))
+    visit(tab, made, tmp_path, 390)
+    assert [json.loads(t) for t in tab.do("[...document.querySelectorAll('section')].map((s) => s.dataset.trace)")] == [
+        "all",
+        "synthetic iid",
+        "synthetic iid #2",
+    ]
+    assert tab.do("document.querySelectorAll('[data-plot=regret] .trace').length") > 0
+    assert tab.do("document.querySelectorAll('[data-plot=seconds]').length") == 0
+    assert tab.do("document.querySelector('[data-plot=learning]').layout.yaxis.title.text") == "regret so far (rounds)"
+    assert tab.do("document.documentElement.scrollWidth") <= 390
+    assert tab.console == []
+
+    row = next(r for r in made["results"] if r["domain"] == "all")
+    kept = ("policy", "reset", "domain", "prompts", "seconds", "switches", "tokens_per_round", "tokens_per_second")
+    run = {name: row[name] for name in kept} | {"regret_rounds": None, "oracle_rounds": None}
+    run = {"schema": 1, "command": "run", "versions": {}, "config": {"target": "t"}, "results": [run]}
+    visit(tab, run, tmp_path)
+    assert texts(tab, f"{part('board')} tbody th") == ["random"]
+    assert tab.console == []
