@@ -13,10 +13,10 @@ from typing import Any
 
 from metasd.core import files, jsontext
 from metasd.core.errors import TraceError
+from metasd.core.pieces import UNFINISHED
 from metasd.traces.trace import Trace
 
 TEXTS = "texts.jsonl"
-_UNFINISHED = "\ufffd"  # what tokenizers decode the first bytes of a character to
 
 Decode = Callable[[Sequence[int]], str]
 
@@ -27,7 +27,7 @@ def pieces(tokens: Sequence[int], decode: Decode) -> list[str]:
     start = read = 0  # tokens from ``read`` on have not been spelled yet; those from ``start`` on give them context
     for i in range(len(tokens)):
         now = decode(tokens[start : i + 1])
-        if now.endswith(_UNFINISHED) and i + 1 < len(tokens):
+        if now.endswith(UNFINISHED) and i + 1 < len(tokens):
             found.append("")
             continue
         found.append(now[len(decode(tokens[start:read])) :])

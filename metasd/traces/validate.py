@@ -208,6 +208,7 @@ def describe(path: str | Path) -> dict[str, Any]:
         "unaligned": len(index.unaligned),
         "fields": [name for name in fmt.OPTIONAL if getattr(trace, name) is not None],
         "costs": trace.costs is not None,
+        "texts": texts.kept(trace),
         "arms": trace.pool().names,
         "drafters": [_drafter(trace, d) for d in range(len(trace.drafters))],
         "alike": _alike(trace),

@@ -11,7 +11,7 @@ import pytest
 from metasd.core.errors import TraceError
 from metasd.sim.compare.leaderboard import document
 from metasd.sim.compare.run import compare
-from metasd.traces import Trace, open_trace, save_trace, split, synthetic, texts, validate
+from metasd.traces import Trace, describe, open_trace, save_trace, split, synthetic, texts, validate
 
 RAW = [b"a", "é".encode()[:1], "é".encode()[1:], b" b", "\U0001f600".encode()[:2], "\U0001f600".encode()[2:]]
 
@@ -48,6 +48,7 @@ def test_texts_are_read_back_and_go_with_halves(spelled: Trace, tmp_path: Path) 
         "".join(f"<{t}>" for t in spelled.tokens[a:b]) for a, b in pairwise(spelled.offsets)
     ]
     assert "texts of 8 answers, by tokenizer numbers" in validate(spelled.path)
+    assert describe(spelled.path)["texts"] is True
     for half in split(spelled.path, 0, tmp_path / "a", tmp_path / "b"):
         part = open_trace(half)
         kept = texts.read(part)
