@@ -61,13 +61,14 @@ def split(source: str, seed: int, outs: tuple[Path, Path]) -> None:
 @click.argument("form", metavar="FORMAT")
 @click.argument("path", type=FilePath)
 @click.option("--out", type=FilePath, required=True, help="Folder of the new trace.")
+@click.option("--tokenizer", metavar="NAME", help="The target's, to be kept by name; metasd trace text reads it.")
 @json_option
-def import_(form: str, path: Path, out: Path, as_json: bool) -> None:
+def import_(form: str, path: Path, out: Path, tokenizer: str | None, as_json: bool) -> None:
     """Import other people's traces: specdecode-bench or spec-bench."""
     from metasd.core.results import document
     from metasd.traces import describe, import_trace
 
-    made = import_trace(form, path, out)
+    made = import_trace(form, path, out, tokenizer=tokenizer)
     for warning in made.warnings:
         click.echo(shown.line(f"warning: {warning}"), err=True)
     if as_json:
@@ -76,6 +77,16 @@ def import_(form: str, path: Path, out: Path, as_json: bool) -> None:
     else:
         said = f"{out}: {made.prompts} prompts, {made.rows} positions, {made.unaligned} prompts unaligned"
         click.echo(shown.line(said))
+
+
+@group.command("text")
+@click.argument("source")
+@click.option("--tokenizer", metavar="NAME", help="Hub id or folder. Default: the one that the trace names.")
+def text(source: str, tokenizer: str | None) -> None:
+    """Keep the text of a trace's tokens with it, so that reports show words. Recordings have it already."""
+    from metasd.cli.spell import spell
+
+    click.echo(shown.line(spell(source, tokenizer)))
 
 
 @group.command("synth")

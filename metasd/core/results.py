@@ -18,6 +18,7 @@ from metasd.core.records import Ints
 SCHEMA = 1
 ALL = "all"  # the domain of a total
 BEST_FIXED = "best fixed arm"  # of a whole trace, in hindsight: what differences are taken to by default
+OPTIMUM = "clairvoyant optimum"
 SIGNIFICANT = 0.05  # what is told from chance, after correction for the number of comparisons
 STARTS = ("first_token_seconds", "prefill_tokens_per_second", "begin_seconds")
 """Mean seconds from a prompt to its first tokens, prompt tokens a second of the target's reading, and mean seconds that

@@ -21,7 +21,8 @@ def show_trace(facts: Mapping[str, Any], console: Console) -> None:
         "prompts": f"{facts['prompts']:,} ({facts['unaligned']:,} of them unaligned)",
         "positions": f"{facts['rows']:,} tokens of answers",
         "arms": ", ".join(facts["arms"]),
-        "also holds": ", ".join([*facts["fields"], *(["costs"] if facts["costs"] else [])]) or "nothing else",
+        "also holds": ", ".join([*facts["fields"], *(name for name in ("costs", "texts") if facts[name])])
+        or "nothing else",
     }
     _print_pairs("trace", pairs, console)
     _print_pairs("recorded with", _flat(facts["config"]) | _flat(facts["versions"] or {}), console)

@@ -192,6 +192,19 @@ def locate(spec: str, dtype: torch.dtype | None = None, revision: str | None = N
     return spec, spec, None
 
 
+def load_tokenizer(spec: str) -> tuple[Any, str]:
+    """The tokenizer of a model spec, without the model, and its name. Raises UsageError when it cannot be loaded."""
+    if spec.endswith(".gguf"):
+        raise UsageError(
+            f"tokenizer {spec!r} is inside a .gguf file; give the folder or id of the model it was made of"
+        )
+    path, name, _ = locate(spec)
+    try:
+        return transformers.AutoTokenizer.from_pretrained(path, trust_remote_code=False), name
+    except Exception as error:  # the loaders raise many kinds
+        raise UsageError(f"cannot load tokenizer {spec!r}: {weights.reason(error)}") from error
+
+
 def check_fits(target: Target, prompt_id: str, prompt_tokens: int, max_new_tokens: int = 1) -> None:
     """Raises UsageError for a prompt without tokens, TooLongError unless it fits with its whole budget."""
     if prompt_tokens < 1:

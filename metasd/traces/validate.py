@@ -14,6 +14,7 @@ from metasd.core.costs import CostModel
 from metasd.core.errors import TraceError
 from metasd.core.records import NO_END, Ints, StopReason, settle
 from metasd.traces import format as fmt
+from metasd.traces import texts
 from metasd.traces.alike import alike
 from metasd.traces.reader import Shard, TraceIndex, load_shard, read_index, read_trace
 from metasd.traces.trace import Trace
@@ -28,7 +29,7 @@ def validate(path: str | Path) -> list[str]:
     Checked: manifest, journal and their agreement; every shard's sha256, its columns' types and shapes (by the
     safetensors library too), the text each column was recorded on; accepted <= proposed <= draft length and within
     the text; that ``settle`` makes the recorded lengths out of themselves; accepted against the recorded draft
-    tokens; accept and overlap within [0, 1]; costs. Raises TraceError at the first that fails, naming the file.
+    tokens; accept and overlap within [0, 1]; costs; texts. Raises TraceError at the first that fails, naming the file.
     """
     index = read_index(Path(path))
     if not index.entries:
@@ -60,6 +61,9 @@ def validate(path: str | Path) -> list[str]:
     if costs.exists():
         model = CostModel.load(costs)
         facts.append(f"costs of {len(model.drafters)} drafters")
+    spelled = texts.read(trace)
+    if spelled is not None:
+        facts.append(f"texts of {len(spelled[1])} answers, by tokenizer {spelled[0]['name']}")
     return facts
 
 
@@ -204,6 +208,7 @@ def describe(path: str | Path) -> dict[str, Any]:
         "unaligned": len(index.unaligned),
         "fields": [name for name in fmt.OPTIONAL if getattr(trace, name) is not None],
         "costs": trace.costs is not None,
+        "texts": texts.kept(trace),
         "arms": trace.pool().names,
         "drafters": [_drafter(trace, d) for d in range(len(trace.drafters))],
         "alike": alike(trace),

@@ -116,5 +116,5 @@ def test_the_table_of_the_page(made: dict[str, Any]) -> None:
 def test_the_pages_heat_map(made: dict[str, Any]) -> None:
     """The optimum over the rounds played: on code 5 / 6, on chat 2 / 4."""
     page = tables.heat_map([r for r in made["results"] if r["domain"] != "all"], [POLICY])
-    domains = re.findall(r'<th scope="col">([^<]*)</th>', page)[1:]
+    domains = re.findall(r'<button type="button">([^<]*)</button>', page)[1:]
     assert dict(zip(domains, re.findall(r"([\d.]+%)", page), strict=True)) == {"code": "83.3%", "chat": "50.0%"}

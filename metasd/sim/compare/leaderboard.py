@@ -19,9 +19,9 @@ from metasd.core.results import BEST_FIXED, row
 from metasd.core.results import document as result_document
 from metasd.sim.compare import curves as figures
 from metasd.sim.compare.bootstrap import Estimate, Statistic, holm, mean_of_ratios, ratio, ratio_difference, total
+from metasd.sim.compare.by_prompt import MOST_PROMPTS, by_prompt, learning
 from metasd.sim.compare.comparators import comparator_rows
 from metasd.sim.compare.groups import Columns, Group, groups
-from metasd.sim.compare.job import SHOWN_PROMPTS
 from metasd.sim.compare.outcome import Comparison, Played
 from metasd.sim.oracle.regret import speedup
 
@@ -46,6 +46,10 @@ _REGRETS = {
 }
 
 
+SHOWN_ROUNDS = 180_000
+"""Rounds in the timelines of a document, of all policies and traces: three bytes each in a report."""
+
+
 def document(comparison: Comparison, *, reference: str | None = None) -> dict[str, Any]:
     """The JSON document of a comparison.
 
@@ -55,7 +59,7 @@ def document(comparison: Comparison, *, reference: str | None = None) -> dict[st
     labels = list(dict.fromkeys(p.entry.label for o in comparison.traces for p in o.policies))
     if reference is not None and reference not in labels:
         raise UsageError(f"reference {reference!r} did not play; choose one of {', '.join(labels)}")
-    shown = max(SHOWN_PROMPTS // max(len(comparison.traces), 1), 1)
+    parts = max(len(comparison.traces), 1)
     rows = [r for group in groups(comparison.traces, len(labels)) for r in _group_rows(group, labels, reference)]
     return result_document(
         "compare",
@@ -66,7 +70,10 @@ def document(comparison: Comparison, *, reference: str | None = None) -> dict[st
         skipped=comparison.skipped,
         curves=[c for o in comparison.traces for c in figures.curves(o)],
         shares=[s for o in comparison.traces for s in figures.shares(o)],
-        timelines=[t for o in comparison.traces for t in figures.timelines(o, shown)],
+        timelines=[t for o in comparison.traces for t in figures.timelines(o, SHOWN_ROUNDS // parts)],
+        histograms=[h for o in comparison.traces for h in figures.histograms(o)],
+        learning=[c for o in comparison.traces for c in learning(o)],
+        by_prompt=[by_prompt(o, max(MOST_PROMPTS // parts, 1)) for o in comparison.traces],
     )
 
 

@@ -39,8 +39,8 @@ class Entry:
 class Played:
     """One policy on one trace under all seeds.
 
-    prompt, seed: [E] prompt and seed of each episode. starts [P, X], arm_starts [K, X]: means over seeds, see
-        ``JobOutcome``.
+    prompt, seed: [E] prompt and seed of each episode. starts, start_seconds [P, X], arm_starts [K, X], accepted
+        [G + 2]: means over seeds, see ``JobOutcome``.
     """
 
     entry: Entry
@@ -50,7 +50,9 @@ class Played:
     seed: Ints
     seeds: int
     starts: Floats
+    start_seconds: Floats
     arm_starts: Floats
+    accepted: Floats
     shown: Ints
 
     def by_run(self, values: NDArray[Any]) -> NDArray[np.float64]:

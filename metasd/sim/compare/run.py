@@ -20,7 +20,7 @@ from metasd.core.pool import Pool
 from metasd.core.results import ALL
 from metasd.policies import POLICIES, PolicyLike, make
 from metasd.sim.compare.entrants import entrant, entrants, first_free, refuse_unknown
-from metasd.sim.compare.job import Job, JobOutcome, fingerprint, merge
+from metasd.sim.compare.job import MEANS, Job, JobOutcome, fingerprint, merge
 from metasd.sim.compare.outcome import Comparison, Entry, Played, TraceOutcome
 from metasd.sim.compare.workers import Progress, run
 from metasd.sim.oracle.regret import comparators
@@ -191,7 +191,6 @@ def _played(entry: Entry, outcomes: Sequence[JobOutcome], pool: Pool) -> Played:
         prompt=prompt,
         seed=np.concatenate([c.seed for c in outcomes]),
         seeds=seeds,
-        starts=sum(c.starts for c in outcomes) / seeds,
-        arm_starts=sum(c.arm_starts for c in outcomes) / seeds,
+        **{name: sum(getattr(c, name) for c in outcomes) / seeds for name in MEANS},
         shown=outcomes[0].shown,
     )
