@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ import transformers
 from safetensors import SafetensorError
 
 from metasd.core.errors import UsageError
+from metasd.runtime import weighing
 
 NAMED = 3
 """Weights that a message names at most."""
@@ -36,15 +38,12 @@ def read(
     where: dict[str, Any] = {"trust_remote_code": False} | ({"revision": revision} if revision else {})
     try:
         _check_kind(transformers.AutoConfig.from_pretrained(path, **where), spec)
-        how = {"attn_implementation": attention, "device_map": device_map}
-        model, found = transformers.AutoModelForCausalLM.from_pretrained(
-            path,
-            dtype=dtype,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-            **where,
-            **{k: v for k, v in how.items() if v is not None},
-        )
+        named = {"attn_implementation": attention, "device_map": device_map}
+        how: dict[str, Any] = {k: v for k, v in named.items() if v is not None}
+        with weighing.told(Path(path), spec, str(dtype).removeprefix("torch.")):
+            model, found = transformers.AutoModelForCausalLM.from_pretrained(
+                path, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **where, **how
+            )
         tokenizer = transformers.AutoTokenizer.from_pretrained(path, **where)
     except UsageError:
         raise

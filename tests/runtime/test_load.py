@@ -232,8 +232,10 @@ def test_weights_that_are_no_numbers_are_refused() -> None:
     model = tiny_model(1)
     with torch.no_grad():
         model.model.norm.weight[3] = float("nan")
-    with pytest.raises(UsageError, match=r"no numbers \(NaN\).*try --dtype float32"):
+    with pytest.raises(UsageError, match=r"no numbers \(NaN\): its weights are damaged; get the checkpoint whole"):
         as_target(model, tiny_tokenizer(), "tiny")
+    with pytest.raises(UsageError, match="too narrow for it; try --dtype float32"):
+        as_target(model.to(torch.bfloat16), tiny_tokenizer(), "tiny")
 
 
 def _edit(folder: Path, **changes: Any) -> None:

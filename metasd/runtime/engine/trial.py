@@ -37,10 +37,9 @@ def check(model: Any) -> None:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UsageError(f"{name} cannot be decoded with a cache that is rolled back ({reason[:200]})") from error
     if whole.isnan().any():
-        raise UsageError(
-            f"the logits of {name} are no numbers (NaN): its weights are damaged, or {model.dtype} is too narrow for "
-            "it; try --dtype float32"
-        )
+        narrow = "" if model.dtype in (torch.float32, torch.float64) else f", or {model.dtype} is too narrow for it"
+        mend = "try --dtype float32" if narrow else "get the checkpoint whole"
+        raise UsageError(f"the logits of {name} are no numbers (NaN): its weights are damaged{narrow}; {mend}")
     if apart(before, other, model.dtype, exact=1e-5):
         raise UsageError(f"{name} reads a text both ways, so it cannot continue one; use a causal language model")
     if apart(parts, whole, model.dtype):
