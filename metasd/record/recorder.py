@@ -57,7 +57,7 @@ class Recorder:
         self._stops: Stops = stops or {}
         self.target, self.drafters, self.sampling, self.budget, self.seed = target, drafters, sampling, budget, seed
         self.lengths = pool.longest
-        self.models: dict[int, Causal] = {d: x.causal for d, x in enumerate(drafters) if x.causal is not None}
+        self.models = {d: x for d, x in enumerate(drafters) if x.causal is not None}
         self.writers: dict[int, TextDrafter] = {
             d: cast(TextDrafter, drafter) for d, drafter in enumerate(drafters) if d not in self.models
         }
@@ -74,12 +74,13 @@ class Recorder:
         self._cached = CachedModel(target.model)
         self._processors = target.processors()
         reader: Reader = reader_for(target.model)
-        readers = {d: (reader_for(m.model, m.fit), int(self.lengths[d])) for d, m in self.models.items()}
+        causals = {d: cast(Causal, x.causal) for d, x in self.models.items()}
+        readers = {d: (reader_for(m.model, m.fit), int(self.lengths[d])) for d, m in causals.items()}
         self.packed = {"target": isinstance(reader, PackedReader)}
         self.packed |= {drafters[d].info.name: isinstance(r, PackedReader) for d, (r, _) in readers.items()}
         if self._processors is not None:
             reader = self._processed = ProcessedReader(reader)
-        self._chains = Chains(reader, readers, sampling, target.vocab_size)
+        self._comparison = Chains(reader, readers, sampling, target.vocab_size)
 
     def check(self, name: str, prompt: Sequence[int]) -> None:
         """Raises UsageError unless the prompt with its whole budget fits every model."""
@@ -106,7 +107,7 @@ class Recorder:
             written = {d: walk(x, prompt, answer, int(self.lengths[d])) for d, x in self.writers.items()}
         text = RecordedText(prompt, answer, self._readable(prompt), int(noise.key(self.seed, name, "draft")))
         with self.stage("passes"):
-            facts, modelled = self._chains.run(text, written)
+            facts, modelled = self._comparison.run(text, written)
         if facts.mismatches:
             self.mismatches[name] = facts.mismatches
         self.tokens += len(answer)
@@ -122,7 +123,7 @@ class Recorder:
 
     def _readable(self, prompt: Sequence[int]) -> int:
         """Tokens up to which a text and drafts behind its end can be read: no draft may cross a rotary switch."""
-        switches = [self.target.switch, *(causal.switch for causal in self.models.values())]
+        switches = [self.target.switch, *(x.causal.switch for x in self.models.values() if x.causal is not None)]
         return min([self.limit, *(s for s in switches if s is not None and len(prompt) + self.budget <= s)])
 
     @contextmanager

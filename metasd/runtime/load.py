@@ -109,10 +109,19 @@ class Target:
     def encode(self, prompt: str | Sequence[Message], raw: bool = False) -> list[int]:
         """Token ids of a prompt or a conversation, inside the chat template unless there is none or ``raw`` is on.
 
-        Raises UsageError for a conversation without a chat template, or one that the template does not take.
+        Raises UsageError for a conversation without a chat template, or one that the template does not take, and for a
+        token that the model has no row for.
         """
         said: Sequence[Message] = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-        return template.encode(self.tokenizer, said, self.name, raw=raw)
+        tokens = template.encode(self.tokenizer, said, self.name, raw=raw)
+        beyond = next((t for t in tokens if t >= self.vocab_size), None)
+        if beyond is not None:
+            token = self.tokenizer.convert_ids_to_tokens(beyond)
+            raise UsageError(
+                f"the tokenizer of {self.name} makes token {beyond} ({token!r}) of a prompt, but the model knows "
+                f"{self.vocab_size} tokens; use the tokenizer that belongs to it"
+            )
+        return tokens
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of answer tokens, end-of-text marks left out."""

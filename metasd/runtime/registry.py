@@ -155,7 +155,7 @@ def default_pool(*, smollm2: bool) -> Sequence[str]:
 
 
 def _parsed(spec: str, draft_length: int) -> list[Wanted]:
-    if spec not in DRAFTERS and Path(spec).is_dir():
+    if spec and spec not in DRAFTERS and Path(spec).is_dir():
         return [Wanted("table", {"path": path}, [draft_length]) for path in tables_of(spec)]
     name, settings = specs.parse(spec)
     if name not in DRAFTERS:
@@ -165,6 +165,8 @@ def _parsed(spec: str, draft_length: int) -> list[Wanted]:
     if name == PLAIN:
         specs.build(plain, name, settings, "drafter")
         return [Wanted(name, {}, [0])]
+    if not settings.get("name", name):
+        raise UsageError(f"{spec!r} has an empty name; write name=... with something behind it, or leave it out")
     lengths = _lengths(settings.pop("draft_length", str(draft_length)), spec)
     if name == "table" and Path(settings.get("path", "")).is_dir() and "path" in settings:
         if "name" in settings:

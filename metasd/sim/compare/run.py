@@ -65,8 +65,8 @@ def compare(
             defaults, and one that cannot run on a trace is then listed in ``skipped`` with the reason instead of
             raising.
         prior: policies that take one play twice, with and without it.
-        workers: processes; by default one a core. With 1 nothing is started. Workers import the caller's main module,
-            so a script must call this under ``if __name__ == "__main__"``.
+        workers: processes; by default one a core. With 1 nothing is started. They do not import the caller's main
+            module, so a script needs no ``if __name__ == "__main__"``.
         resume_dir: outcomes of finished jobs are kept here and found again. In-memory traces work too.
 
     Raises UsageError for an unknown policy or setting, or a prior that no policy takes; TraceError for a bad trace.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 from metasd.core import files
 from metasd.core.errors import UsageError
@@ -54,12 +56,27 @@ def _play_all(jobs: Mapping[int, Job], workers: int | None) -> Iterator[tuple[in
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     with ProcessPoolExecutor(count, mp_context=context) as executor:
-        futures: dict[Future[JobOutcome], int] = {executor.submit(play, job): i for i, job in jobs.items()}
+        with _without_main():  # submitting is what starts processes
+            futures: dict[Future[JobOutcome], int] = {executor.submit(play, job): i for i, job in jobs.items()}
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result
         finally:
             executor.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Processes started inside do not import the caller's main module, so that a script needs no guard.
+
+    A job has all it needs: policies of that module travel by value.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 @contextmanager
