@@ -112,7 +112,8 @@ class JobOutcome:
     def save(self, path: Path) -> None:
         """Write the outcome whole or not at all. Raises FileError."""
         head = json.dumps({"config": self.config, "settings": self.settings, "timed": self.timed})
-        arrays = {f"counts.{k}": v for k, v in self.counts.items()} | {f"times.{k}": v for k, v in self.times.items()}
+        arrays: dict[str, Any] = {f"counts.{k}": v for k, v in self.counts.items()}
+        arrays |= {f"times.{k}": v for k, v in self.times.items()}
         arrays |= {name: getattr(self, name) for name in _ARRAYS}
         with files.replacing(path) as file:
             np.savez_compressed(file, head=np.array(head), **arrays)
