@@ -21,6 +21,7 @@ from metasd.cli.common import (
     trace_option,
     unaligned_option,
 )
+from metasd.core import shown
 
 
 @click.command("replay")
@@ -50,6 +51,7 @@ def command(
     from metasd.sim.oracle.regret import rows as rows_of
     from metasd.sim.replay.run import replay
     from metasd.traces import open_trace
+    from metasd.traces.alike import nearly_one, sentences
 
     trace = open_trace(source, include_unaligned=include_unaligned)
     clock = load_costs(costs)
@@ -61,8 +63,11 @@ def command(
     rows = [row for outcome in outcomes for row in rows_of(outcome)]
     if not trace.exact:
         say_approximate(trace.manifest["approximation"])
+    notes = sentences(nearly_one(trace))
     if not as_json:
         show(rows, result_console())
+        for note in notes:
+            click.echo(shown.line(note))
         return
     config = {
         "trace": trace.name,
@@ -73,4 +78,4 @@ def command(
         "include_unaligned": include_unaligned,
         "policies": [outcome.settings for outcome in outcomes],
     }
-    emit(document("replay", config, rows))
+    emit(document("replay", config, rows, notes=notes))

@@ -192,7 +192,14 @@ def worthwhile(context: Context, allowed: Bools) -> Bools:
 
 
 STALL = 4.0
-"""Times its expected seconds that a round counts at most: a machine that stops says nothing of its arm."""
+"""Times its expected seconds from which a round is a stall: a machine that stops says nothing of its arm."""
+
+
+def unstalled(seconds: Floats, expected: Floats) -> Floats:
+    """[n] ``seconds`` that rounds took; of those that stalled, what was ``expected`` (inf: nobody knows)."""
+    return np.where(seconds > STALL * expected, expected, seconds)
+
+
 TINY = 1e-9
 """Smallest value of settings that must be positive."""
 

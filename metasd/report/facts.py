@@ -45,6 +45,7 @@ _ALIKE = (
     ("and", "other", ""),
     ("same first token", "same", ".1%"),
     ("of positions where both propose", "positions", ",d"),
+    ("of those where either does", "shared", ".1%"),
 )
 _PAIRS = 5
 _DOMAIN = (("domain", "domain", ""), ("prompts", "prompts", ",d"), ("tokens", "rows", ",d"))

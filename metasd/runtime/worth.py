@@ -14,7 +14,7 @@ from metasd.runtime.contenders import Contender, plain_of
 from metasd.runtime.conversation import EncodedPrompt
 
 ENOUGH = 8
-"""Plain rounds from which their own mean, and no model, says what plain decoding takes."""
+"""Rounds of a drafter from which something is said of it; plain ones from which they say what plain decoding takes."""
 
 
 def beforehand(costs: CostModel, pool: Pool, context: int, *, timed: bool) -> list[str]:
@@ -35,7 +35,7 @@ def afterwards(
     costs: CostModel | None = None,
     context: int = 0,
 ) -> list[str]:
-    """A sentence for each drafter whose rounds took longer than plain decoding of their tokens would have.
+    """A sentence for each drafter whose rounds, if ``ENOUGH``, took longer than plain decoding of their tokens takes.
 
     Args:
         rounds: of one lane, with their seconds.
@@ -55,7 +55,7 @@ def afterwards(
     for d, drafter in enumerate(pool.drafters):
         mine = [(int(r.emitted[0]), float(s[0])) for r, s in told if _by(pool, r, d)]
         tokens, seconds = sum(n for n, _ in mine), sum(s for _, s in mine)
-        if seconds > tokens * plain:
+        if len(mine) >= ENOUGH and seconds > tokens * plain:
             said.append(
                 f"{drafter.name} cost more than it saved: {len(mine)} rounds of it took {seconds:.2f} s for {tokens} "
                 f"tokens, which plain decoding makes in {tokens * plain:.2f} s"

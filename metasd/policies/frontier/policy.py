@@ -14,7 +14,7 @@ from metasd.core.errors import UsageError
 from metasd.core.pool import Pool
 from metasd.core.records import Bools, Context, Floats, Ints, Revealed, Rounds, StopReason
 from metasd.core.signals import INDEX
-from metasd.policies.base import STALL, Policy, best, worthwhile
+from metasd.policies.base import Policy, best, unstalled, worthwhile
 from metasd.policies.frontier import rollout
 from metasd.policies.frontier.belief import PoolLayout, cold_start, gather, geometric, warm_start
 from metasd.policies.frontier.features import W, features, free_features
@@ -204,7 +204,7 @@ class Frontier(Policy):
     def update(self, rounds: Rounds) -> None:
         if self.pursues == "time":
             asked = self.asked[rounds.lane, rounds.arm]
-            spent = asked if rounds.seconds is None else np.minimum(rounds.seconds, STALL * asked)
+            spent = asked if rounds.seconds is None else unstalled(rounds.seconds, asked)
             self.rate[rounds.lane, 0] += rounds.emitted
             self.rate[rounds.lane, 1] += spent
         super().update(rounds)

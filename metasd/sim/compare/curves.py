@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from metasd.sim.compare.bootstrap import Clusters
 from metasd.sim.compare.comparators import arms_differ
 from metasd.sim.compare.job import POINTS, SHOWN_TOKENS, edges, shown_prompts
+from metasd.sim.compare.notes import notes
 from metasd.sim.compare.outcome import Played, TraceOutcome
 from metasd.sim.oracle.rounds import best_fixed
+from metasd.traces.alike import nearly_one
 
 _DIGITS = 4
 _SHARE_BINS = 16  # a divisor of POINTS; fewer than curves have, since shares are not cumulative
@@ -21,7 +23,7 @@ _SHARE_BINS = 16  # a divisor of POINTS; fewer than curves have, since shares ar
 def facts(outcome: TraceOutcome) -> dict[str, Any]:
     """What a reader must know of a trace to judge results on it."""
     trace = outcome.trace
-    config = trace.manifest.get("config", {})
+    config, pairs = trace.manifest.get("config", {}), nearly_one(trace)
     return {
         "name": outcome.name,
         "fingerprint": outcome.fingerprint,
@@ -37,6 +39,8 @@ def facts(outcome: TraceOutcome) -> dict[str, Any]:
         "approximation": None if trace.exact else trace.manifest.get("approximation"),
         "clock": outcome.fixed_seconds() is not None,
         "arms_differ": arms_differ(outcome),
+        "nearly_one": pairs,
+        "notes": notes(outcome, pairs),
     }
 
 

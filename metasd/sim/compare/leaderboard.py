@@ -134,6 +134,7 @@ def _row(group: Group, played: Sequence[Played], cols: Columns) -> dict[str, Any
         "fraction_of_optimum": _share(sums["optimum"], summed.rounds),
         "fraction_of_optimum_seconds": _share(sums["optimum_seconds"], summed.seconds),
         "oracle_seconds": sums["optimum_seconds"],
+        "oracle_seconds_gap": _gap(sums["optimum_seconds"], sums["reached_seconds"]),
         "oracle_seconds_exact": all(o.optimum_seconds_exact for o in group.outcomes),
         "intervals": intervals,
     }
@@ -150,6 +151,11 @@ def known(value: float) -> float | None:
 
 def _share(optimum: float | None, spent: float | None) -> float | None:
     return optimum / spent if spent and optimum is not None else None
+
+
+def _gap(least: float | None, reached: float | None) -> float | None:
+    """By which share what was shown to be reachable takes longer than the bound; None without a clock."""
+    return reached / least - 1 if least and reached is not None else None
 
 
 def _runs(played: Sequence[Played], cols: Columns) -> dict[str, Any]:

@@ -146,8 +146,10 @@ def _opened(name: str, trace: Trace, pool: Pool, seeds: int, costs: CostModel | 
     if costs is not None or trace.costs is not None:
         P, S = len(trace), seeds if trace.sampled else 1
         which: dict[str, Any] = {"prompts": np.tile(np.arange(P), S), "seeds": np.repeat(np.arange(S), P)}
-        seconds, exact = clairvoyant_seconds(trace, pool, **which, costs=costs)
-        outcome.optimum_seconds, outcome.optimum_seconds_exact = seconds.reshape(S, P).mean(axis=0), exact
+        seconds = clairvoyant_seconds(trace, pool, **which, costs=costs)
+        outcome.optimum_seconds = seconds.least.reshape(S, P).mean(axis=0)
+        outcome.reached_seconds = seconds.reached.reshape(S, P).mean(axis=0)
+        outcome.optimum_seconds_exact = seconds.exact
     return outcome
 
 

@@ -102,15 +102,20 @@ class Outcomes:
         A budget outlives its text by ``kinds`` tokens: 0 stands for budgets that end first (the text's end is then
         never met), depth + 1 for those that are never met. Tokens left beyond the longest draft + 1 are all alike.
         """
-        side = self.depth + 1
-        shape = (len(kinds), self.reach, len(self.pool), side, side)
-        kind, left, arm, proposed, agreed = (c.reshape(-1).astype(np.int64) for c in np.indices(shape))
+        shape = (len(kinds), self.reach, self.depth + 1, self.depth + 1)
+        arms = range(len(self.pool))  # one at a time: all at once would take 16 times the table's memory
+        by_arm = [self._of_arm(arm, kinds, shape).reshape(shape) for arm in arms]
+        return np.stack(by_arm, axis=2).reshape(-1)
+
+    def _of_arm(self, arm: int, kinds: Ints, shape: tuple[int, ...]) -> Ints:
+        """Packed answers for one arm by kind of end, tokens left, proposed and agreed."""
+        kind, left, proposed, agreed = (c.reshape(-1).astype(np.int64) for c in np.indices(shape))
         left, kind, zero = left + 1, kinds[kind], np.zeros(len(kind), np.int64)
         made = settle(
             lane=zero,
             prompt=zero,
-            arm=arm,
-            draft_length=self.pool.draft_length[arm],
+            arm=zero + arm,
+            draft_length=zero + self.pool.draft_length[arm],
             position=zero,
             remaining=left + kind,
             proposed=proposed,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -13,10 +14,12 @@ from metasd.core import noise
 from metasd.core.errors import TraceError, UsageError
 from metasd.core.ledger import Ledger
 from metasd.core.loop import decode
-from metasd.core.pool import Pool
+from metasd.core.pool import DrafterInfo, Pool
 from metasd.core.records import StopReason
 from metasd.policies.ucb import MetaSDUCB
+from metasd.sim.replay.drafts import Outcomes
 from metasd.sim.replay.session import TraceSession
+from metasd.traces import Trace
 
 ARMS = [(0, 4), (1, 2), (2, 4), (-1, 0), (2, 1)]
 
@@ -232,3 +235,22 @@ def test_overlap_is_of_the_drafted_positions_only(make_trace):
         assert rounds.overlap.shape == (1, 3)
         np.testing.assert_array_equal(rounds.overlap[0, :m], trace.overlap[row, d, :m].astype(np.float32))
         assert np.isnan(rounds.overlap[0, m:]).all()
+
+
+def test_tabulating_a_deep_pool_takes_little_memory():
+    """32 arms of depth 48: 3.8 million answers are kept, 8 bytes each; making them must not take 16 times as much."""
+    drafters = tuple(DrafterInfo(f"d{i}", "log", False, False) for i in range(32))
+    pool = Pool(drafters, [(i, 48) for i in range(32)])
+    row = np.zeros((1, 32), np.uint8)
+    trace = Trace(
+        drafters=drafters, draft_lengths=np.full(32, 48), ids=["a"], domains=["x"], offsets=np.array([0, 1]),
+        ended=np.array([True]), prompt_lengths=np.array([1]), tokens=np.array([1]), proposed=row, accepted=row,
+    )  # fmt: skip
+    tracemalloc.start()
+    try:
+        made = Outcomes(trace, pool, np.array([1 << 30]))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(made._table) == 50 * 32 * 49 * 49
+    assert peak < 4 * made._table.nbytes
