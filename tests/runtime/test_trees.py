@@ -202,3 +202,28 @@ def test_a_planner_asks_no_model_where_its_tokens_are_drawn(greedy: bool) -> Non
     assert drafting is not None
     assert np.isinf(drafting[0, :2, 1:]).all()
     assert np.isfinite(drafting[0, 2, 1:4]).all() == greedy
+
+
+def test_a_pass_that_fails_can_be_played_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    target = as_target(model_of("llama"), tiny.tokenizer(), "tiny")
+    wanted, session = plain(target), session_of(target)
+    lane = session._plans
+    assert lane is not None
+    fork = Plan((wanted[0][1], wanted[0][0], wanted[0][1]), (-1, -1, 1), model=2, depth=2)
+    heard = target.model.forward
+
+    def broken(*args: Any, **more: Any) -> Any:
+        heard(*args, **more)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(target.model, "forward", broken)
+    with pytest.raises(KeyboardInterrupt):
+        session.play_plans([fork])
+    monkeypatch.undo()
+    before = session.context.position[0], lane.suggest[0].tail
+    assert before == (0, tuple(PROMPTS[0][1]))
+    rounds = session.play_plans([fork])
+    assert int(rounds.accepted[0]) >= 2
+    while not session.done:
+        session.play_plans([Plan()])
+    assert session.texts == wanted

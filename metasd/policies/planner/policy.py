@@ -250,8 +250,8 @@ class Planner(Policy):
             asked = self._asked[lane]
             assert asked is not None, "a round was judged that was not planned here"
             spent = 0.0 if seconds is None else float(seconds[i])
-            if asked.expected:
-                spent = min(spent, STALL * asked.expected)
+            if asked.expected and spent > STALL * asked.expected:
+                spent = asked.expected  # a machine that stops says nothing of its plan
             self.rate[lane] += (len(said.tokens), spent, 1.0)
             self._learn(lane, asked.growth, said.tokens)
             if asked.x is not None and asked.chances is not None:

@@ -194,3 +194,15 @@ def test_plain_plans_are_legal_wherever_a_lane_is_done(few):
         running = session.context.remaining > 0
         plans = step(session, policy)
         assert all(plan == Plan() for plan, on in zip(plans, running, strict=True) if not on)
+
+
+def test_a_stall_counts_as_the_round_that_was_expected(few):
+    policy = make("planner")
+    session = session_of(few, policy, costs=gpu(1))
+    policy.begin(session.fresh, session.keys)
+    plans = policy.plan(session.context, session.suggest)
+    expected = float(session.context.passes[0, len(plans[0])])
+    rounds = session.play_plans(plans)
+    rounds.verify_seconds = np.array([100.0])
+    policy.judge(rounds, session.judged)
+    assert policy.rate[0].tolist() == [float(rounds.emitted[0]), pytest.approx(expected), 1.0]
