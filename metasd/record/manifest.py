@@ -6,6 +6,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,7 @@ def manifest_of(
         "exact": True,
         "versions": versions(),
         "machine": machine(target.device),
+        "engine": asdict(target.engine),
         "moment": moment.now().isoformat(),
     }
 
