@@ -46,7 +46,7 @@ class PackedLinear(nn.Module):
         return made
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)  # type: ignore[no-untyped-call]
+        super()._save_to_state_dict(destination, prefix, keep_vars)
         destination[prefix + "weight"] = self.weight
 
 
@@ -61,13 +61,13 @@ class _Group(nn.Module):
         biases = [m.bias for m in linears if m.bias is not None]
         bias = torch.cat(biases) if biases else None
         self.sizes = [m.out_features for m in linears]
-        self.linear = PackedLinear(torch.cat([m.weight for m in linears]), bias)
+        self.linear = PackedLinear(torch.cat(tuple(m.weight for m in linears)), bias)
         self._held: tuple[Tensor, dict[int, Tensor]] | None = None
 
     def part(self, index: int, x: Tensor) -> Tensor:
         held = self._held
         if held is None or held[0] is not x or index not in held[1]:
-            held = self._held = (x, dict(enumerate(self.linear(x).split(self.sizes, dim=-1))))
+            held = self._held = (x, dict(enumerate(torch.split(self.linear(x), self.sizes, dim=-1))))
         made = held[1].pop(index)
         if not held[1]:
             self._held = None
@@ -88,13 +88,13 @@ class PackedPart(nn.Module):
     @property
     def weight(self) -> Tensor:
         """[out, in], laid back: a new tensor every time."""
-        return self.group.linear.weight.split(self.group.sizes)[self.index]
+        return torch.split(self.group.linear.weight, self.group.sizes)[self.index]
 
     @property
     def bias(self) -> Tensor | None:
         """[out]."""
         bias = self.group.linear.bias
-        return None if bias is None else bias.split(self.group.sizes)[self.index]
+        return None if bias is None else torch.split(bias, self.group.sizes)[self.index]
 
     def state_dict(self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
         """The layer's own weight and bias, under the names they had before they were packed."""
