@@ -118,6 +118,13 @@ def loading_options(function: Callable[..., Any]) -> Callable[..., Any]:
             help="float32, bfloat16 or float16; auto: float32 on a CPU, elsewhere the model's own.",
         ),
         click.option("--attn", "attention", metavar="NAME", help="sdpa, eager or flash_attention_2."),
+        click.option(
+            "--engine",
+            default="auto",
+            show_default=True,
+            metavar="PATH",
+            help="How passes are run: eager, or packed (float32 on a CPU); auto: what the device allows.",
+        ),
         click.option("--device-map", metavar="MAP", help="Spread layers over devices: auto, balanced, ..."),
         click.option("--revision", help="Branch, tag or commit of a Hugging Face id."),
         click.option("--skip-too-long", is_flag=True, help="Leave out prompts that do not fit, and count them."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from metasd.core.pool import Pool
@@ -49,6 +50,7 @@ def manifest_of(
         "exact": True,
         "versions": versions(),
         "machine": machine(target.device),
+        "engine": asdict(target.engine),
         "moment": moment.now().isoformat(),
     }
 

@@ -25,7 +25,8 @@ except ImportError as error:
     raise UsageError(f"live decoding needs {error.name}, which is not installed; pip install 'metasd[live]'") from error
 
 from metasd.runtime import weights
-from metasd.runtime.engine import narrow, support
+from metasd.runtime.engine import packed, paths, support
+from metasd.runtime.engine.paths import AS_GIVEN, EnginePath
 from metasd.runtime.engine.support import crossing, rotary_switch, stated_limit
 from metasd.runtime.engine.trial import check
 from metasd.runtime.processors import NO_SETTINGS, GenerationSettings, Processors, ignored, shipped
@@ -50,7 +51,7 @@ class Target:
     eos_ids are those of the model's generation config, so that texts end where ``model.generate`` ends them.
     max_length is the model's context in tokens, prompt and answer together, NO_LIMIT where it states none. Texts may
     not cross ``switch`` tokens, where rotary factors change (see ``engine.support.rotary_switch``). settings are what
-    it ships for generation beyond that.
+    it ships for generation beyond that. engine is how its passes are run.
     """
 
     model: Any
@@ -62,6 +63,7 @@ class Target:
     max_length: int
     switch: int | None = None
     settings: GenerationSettings = field(default=NO_SETTINGS, hash=False)
+    engine: EnginePath = AS_GIVEN
 
     @property
     def vocab_size(self) -> int:
@@ -84,7 +86,7 @@ class Target:
     @property
     def arithmetic(self) -> dict[str, str]:
         """What decides the last bits of its logits, besides dtype and device: attention and linear layers."""
-        linear = "narrow" if narrow.installed(self.model) else "torch"
+        linear = "packed" if packed.installed(self.model) else "torch"
         return {"attention": support.attention(self.model), "linear": linear}
 
     @property
@@ -136,6 +138,7 @@ def load_target(
     attention: str | None = None,
     device_map: str | None = None,
     revision: str | None = None,
+    engine: str = paths.AUTO,
 ) -> Target:
     """Load ``smollm2``, a ``.gguf`` file, a folder or a Hugging Face id. Raises UsageError when it cannot.
 
@@ -144,7 +147,9 @@ def load_target(
         attention: sdpa, eager, flash_attention_2, ...; None: what transformers chooses.
         device_map: spreads layers over devices instead of using ``device``, as accelerate takes it (auto, ...).
         revision: branch, tag or commit of a Hugging Face id.
+        engine: how passes are run: auto, eager, packed or graphs (see ``engine.paths``).
     """
+    paths.check_path(engine)
     where, kind = check_device(device), check_dtype(dtype)
     quiet()
     if kind is None and where.type == "cpu" and device_map is None:
@@ -155,9 +160,8 @@ def load_target(
     )
     if device_map is None:
         model = model.to(where)
-        narrow.install(model)
     known = known or getattr(model.config, "_commit_hash", None) or revision or "unknown"
-    return as_target(model, tokenizer, name, known)
+    return replace(as_target(model, tokenizer, name, known), engine=paths.install(model, engine))
 
 
 def as_target(model: Any, tokenizer: Any, name: str, revision: str = "unknown") -> Target:

@@ -24,8 +24,8 @@ from metasd.runtime.sampling import Sampling
 TRIAL = """Here is a short program and what it does. def total(values): return sum(v * v for v in values). It takes a \
 list of numbers, squares each of them and adds the squares. With 1, 2 and 3 it gives 14, because 1 + 4 + 9 = 14. \
 Question: a train leaves at nine and drives for three hours at eighty kilometres an hour. How far does it get? Answer: \
-TRIAL = """Here is a short program and what it does. def total(values): return sum(v * v for v in values). It \
-takes a \
+distance is speed times time, so it gets 3 * 80 = 240 kilometres. Once there was a gardener who planted a tree in a \
+dry \
 valley. Every morning she carried water from the river, and in the third year the first apples were ripe. The report \
 says that the meeting was moved from Monday to Thursday, that the budget was agreed, and that two people will visit \
 the new office next week. In short: the plan is settled, the money is there, and the work can begin."""
