@@ -107,7 +107,7 @@ def main() -> None:
             Timed.own = 0.0
             made = Timed() if policy == "planner" else Timed(grown=0)
             say(line(policy, replay(trace, made, costs=costs, seeds=seeds), Timed.own / seeds))
-        optimum, _ = clairvoyant_seconds(trace, trace.pool(), costs=costs)
+        optimum = clairvoyant_seconds(trace, trace.pool(), costs=costs).least
         say(f"{'clairvoyant arm':<24}{float(np.sum(trace.lengths)) / float(np.sum(optimum)):8.1f}")
 
 
