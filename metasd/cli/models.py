@@ -81,7 +81,7 @@ def open_models(
         return build_drafters(drafters, loaded, draft_length=draft_length, sampling=sampling, seed=seed)
 
     opened, _ = build()  # one that does not fit this target is reported before anything is decoded
-    _say(heavier(loaded, opened))
+    _say(heavier(loaded, opened) + [note for d in opened for note in d.notes])
     left_out: list[str] | None = [] if skip_too_long else None
     texts = encode_all(loaded, prompts, raw=raw, max_new_tokens=max_new_tokens, drafters=opened, left_out=left_out)
     say_left_out(left_out, len(prompts))

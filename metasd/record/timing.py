@@ -22,6 +22,7 @@ from metasd.drafters.base import Draft, Drafter
 from metasd.record.manifest import machine
 from metasd.record.recorder import context_limit, draft_lengths
 from metasd.runtime.engine.cache import CachedModel
+from metasd.runtime.engine.features import wanted
 from metasd.runtime.load import Target
 from metasd.runtime.sampling import Sampling
 from metasd.runtime.verify import Verifier
@@ -101,7 +102,11 @@ class _Bench:
         for cached, context in zip(self.caches, self.contexts, strict=True):
             if context > 1:
                 cached.read(self.tokens[: context - 1])
+        if features := wanted([d.info.needs for d in drafters]):
+            CachedModel(target.model, features).read(self.tokens)
         for drafter in self.drafters:
+            if drafter.info.needs:
+                drafter.watch(features)
             drafter.begin(self.tokens[: self.near])
             drafter.draft(1)
 

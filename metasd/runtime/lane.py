@@ -17,6 +17,7 @@ from metasd.core.records import Bools, Floats, Ints
 from metasd.core.signals import F
 from metasd.drafters.base import Draft, Drafter, Look
 from metasd.runtime.engine.cache import CachedModel
+from metasd.runtime.engine.features import wanted
 from metasd.runtime.load import Target
 from metasd.runtime.reveal import LiveRevealer
 from metasd.runtime.sampling import Sampling
@@ -44,7 +45,11 @@ class Lane:
     ) -> None:
         self.drafters = list(drafters)
         self.revealer, self._catch_all, self._sampling = revealer, catch_all, sampling
-        self._target = CachedModel(target.model)
+        features = wanted([d.info.needs for d in drafters])
+        self._target = CachedModel(target.model, features)
+        for drafter in self.drafters:
+            if drafter.info.needs:
+                drafter.watch(features)
         self._processors = target.processors()
         self._verifier = Verifier(self._target, sampling, overlap=overlap)
         self._looks: list[Look] | None = None
@@ -183,7 +188,9 @@ class Lane:
         """Chance that a model drafter's token is accepted, given each committed one: min(1, q/p), or a match."""
         told = torch.tensor(list(tokens), device=logits.device)
         if self._sampling.greedy:
-            return [float(same) for same in (logits.argmax(-1) == told).tolist()]
+            unknown = logits.isnan().any(-1)
+            same = (logits.argmax(-1) == told).double().masked_fill(unknown, torch.nan)
+            return [float(v) for v in same.tolist()]
         q, p = self._sampling.probs(logits), self._sampling.probs(verdict.logits[: len(tokens)])
         ratio = q.gather(1, told[:, None])[:, 0] / p.gather(1, told[:, None])[:, 0]
         return [float(v) for v in ratio.clamp(max=1).tolist()]

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from metasd.runtime.engine.features import Features, Tap
 from metasd.runtime.engine.forward import Forward
 from metasd.runtime.engine.support import croppable_cache
 from metasd.runtime.engine.trial import check
@@ -30,13 +31,15 @@ class CachedModel:
 
     Raises UsageError at construction when the model's cache cannot be rolled back.
 
+    features: keeps the states between layers of the cached tokens, in step with the cache; None: nobody reads them.
+
     Attributes:
         seconds: wall time of all passes so far, cropping the cache for them included (on CUDA: of queueing
             them, and of ``wait``).
         vocab_size: V, columns of the logits.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, features: Features | None = None) -> None:
         check(model)
         self.model = model
         self.vocab_size = int(model.config.get_text_config().vocab_size)
@@ -46,7 +49,9 @@ class CachedModel:
         self._text = np.zeros(1024, np.int64)  # the cached tokens, [0, _length) valid
         self._length = 0
         self._dirty = False
-        self._forward = Forward(model)
+        self.features = features
+        self._tap = None if features is None else Tap(model, features.layers)
+        self._forward = Forward(model, self._tap)
 
     @property
     def length(self) -> int:
@@ -58,6 +63,8 @@ class CachedModel:
         self._cache = croppable_cache(self.model)
         self._length = 0
         self._dirty = False
+        if self.features is not None:
+            self.features.crop(0)
 
     def shared(self, tokens: Tokens) -> int:
         """Tokens of the text ``tokens`` that are in the cache already: the longest common prefix."""
@@ -96,6 +103,8 @@ class CachedModel:
         self._dirty = True  # until the caller has said which tokens they were
         start = time.perf_counter()
         logits = self._forward(ids[None], self._cache, rows)[0]
+        if self.features is not None and self._tap is not None:
+            self.features.append(self._tap.taken(ids.device)[0])
         self.seconds += time.perf_counter() - start
         return logits
 
@@ -128,3 +137,5 @@ class CachedModel:
         self.seconds += time.perf_counter() - start
         self._length = keep
         self._dirty = False
+        if self.features is not None:
+            self.features.crop(keep)

@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from metasd.core.errors import UsageError
+from metasd.runtime.engine.features import FINAL
 from metasd.runtime.heads.describe import HF, OUTPUTS, HeadConfig, describe
 from metasd.runtime.heads.files import Checkpoint
 from metasd.runtime.heads.module import Head
 from metasd.runtime.heads.tensors import check_tensors, token_ids
-
-FINAL = -1
-"""Among layers: the state behind the target's last norm, which EAGLE-1 heads read."""
 
 
 @dataclass(frozen=True, slots=True)

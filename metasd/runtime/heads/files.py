@@ -42,7 +42,7 @@ class Checkpoint:
 
 
 def read(spec: str, revision: str | None = None) -> Checkpoint:
-    """The checkpoint in a folder, or of a Hugging Face id. Raises UsageError for what is not there, whole or readable."""
+    """The checkpoint in a folder, or of a Hugging Face id. Raises UsageError for what is not there or unreadable."""
     folder = Path(spec).expanduser()
     if spec and folder.is_dir():
         _, name, files = locate(spec, revision=revision)

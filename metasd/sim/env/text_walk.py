@@ -44,6 +44,7 @@ class TextWalk:
         self._last = engine.encoder.offset("last")
         self._scale = float(engine.encoder.scale)
         self._drafter = engine.pool.drafter_of.tolist()
+        self._committed = engine.pool.committed.tolist()
         self._model = (engine.lanes.models & engine.lanes.lagging).tolist()
 
     def begin(self) -> None:
@@ -125,4 +126,4 @@ class TextWalk:
         lag = int(behind(position, self._read[drafter]))
         if lag and clock is not None:
             self.seconds += float(clock.catch_up(np.array([drafter]), np.array([lag]))[0])
-        self._read[drafter] = int(read_after(position, drafted, accepted))
+        self._read[drafter] = int(read_after(position, drafted, accepted, self._committed[drafter]))

@@ -156,7 +156,8 @@ class Lanes:
             valid = self.valid.reshape(-1)
             cell = rounds.lane.take(some) * len(self.models) + drafter.take(some)
             rounds.catch_up[some] = behind(first, valid.take(cell))
-            valid[cell] = read_after(first, drafted, rounds.accepted.take(some))
+            committed = self.pool.committed.take(drafter.take(some))
+            valid[cell] = read_after(first, drafted, rounds.accepted.take(some), committed)
         if self.clock is not None and self.timed:
             rounds.catch_up_seconds = self.clock.catch_up(drafter, rounds.catch_up)
         if self.catch_all:
