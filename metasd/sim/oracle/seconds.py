@@ -107,7 +107,8 @@ def _walk(clock: Clock, pool: Pool, board: Board, cost: Floats, prompt: Ints, ar
         drafted, d, length = board.drafted[row, k], pool.drafter_of[k], prompt[on] + t[on]
         lags = (drafted > 0) & ~pool.free[d]
         spent[on] += cost[row, k] + np.where(lags, clock.catch_up(d, behind(length, read[on, d])), 0.0)
-        read[on[lags], d[lags]] = read_after(length, drafted, board.accepted[row, k])[lags]
+        after = read_after(length, drafted, board.accepted[row, k], pool.committed[d])
+        read[on[lags], d[lags]] = after[lags]
         t[on] += board.emitted[row, k]
     return spent
 
