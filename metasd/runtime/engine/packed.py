@@ -59,7 +59,7 @@ class _Group(nn.Module):
     def __init__(self, linears: Sequence[nn.Linear]) -> None:
         super().__init__()
         biases = [m.bias for m in linears if m.bias is not None]
-        bias = torch.cat(biases) if biases else None
+        bias = torch.cat(tuple(biases)) if biases else None
         self.sizes = [m.out_features for m in linears]
         self.linear = PackedLinear(torch.cat(tuple(m.weight for m in linears)), bias)
         self._held: tuple[Tensor, dict[int, Tensor]] | None = None
