@@ -140,7 +140,9 @@ class Trees:
         row = int(state.row[lane])
         if tree.chain and state.lagging:
             rounds.catch_up[i] = behind(row, int(state.valid[lane, model]))
-            state.valid[lane, model] = read_after(row, len(tree.chain), stood(tree, emitted), state.pool.committed[model])
+            state.valid[lane, model] = read_after(
+                row, len(tree.chain), stood(tree, emitted), state.pool.committed[model]
+            )
         if self.costs is None:
             return 0.0, 0.0, 0.0
         return self.costs.spent(tree, model, row + int(state.shift[lane]), int(rounds.catch_up[i]))
