@@ -28,10 +28,10 @@ from metasd.core.costs import CostModel
 from metasd.core.errors import SessionClosedError, UsageError
 from metasd.core.pool import Pool
 from metasd.core.records import Context, Floats, Ints, Revealed, Rounds, draft_budget, settle
+from metasd.core.reveal import LiveRevealer
 from metasd.drafters.base import Draft, Drafter
 from metasd.runtime.lane import Lane
 from metasd.runtime.load import Target, check_fits
-from metasd.runtime.reveal import LiveRevealer
 from metasd.runtime.sampling import Sampling
 from metasd.runtime.stops import Stops, ends_in
 from metasd.runtime.verify import Verdict
