@@ -28,6 +28,7 @@ MAY_IMPORT = {  # room -> the other rooms that its modules may import, inside fu
     "record": "core drafters traces runtime",
     "distill": "core drafters runtime",
     "report": "core",
+    "serve": "core drafters policies traces",
 }
 LIGHT = ["torch", "transformers", "matplotlib", "pandas"]
 LIVE = ("runtime", "record", "distill")

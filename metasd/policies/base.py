@@ -138,6 +138,15 @@ class Policy(ABC):
         """Learn from rounds of plans."""
         raise NotImplementedError(f"{type(self).__name__} chooses arms")
 
+    def inherit(self, lanes: Ints, source: int) -> None:
+        """``lanes`` know from now on what lane ``source`` has learned; call ``begin`` for their texts behind it."""
+        for value in self._learned():
+            value[lanes] = value[source]
+
+    def _learned(self) -> list[NDArray[Any]]:
+        """All arrays of the state, lane first; the noise is none of them."""
+        return [v for v in vars(self).values() if isinstance(v, np.ndarray)]
+
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Everything learned, as arrays: saving and loading it continues the same sequence of choices."""
         state = {k: v.copy() for k, v in vars(self).items() if isinstance(v, np.ndarray)}

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from metasd.core import noise
 from metasd.core.plans import Tree
 from metasd.core.records import Bools, Floats, Ints
+from metasd.core.reveal import LiveRevealer
 from metasd.core.signals import F
 from metasd.drafters.base import Draft, Drafter, Look
 from metasd.runtime.engine.cache import CachedModel
 from metasd.runtime.engine.features import wanted
 from metasd.runtime.load import Target
-from metasd.runtime.reveal import LiveRevealer
 from metasd.runtime.sampling import Sampling
 from metasd.runtime.verify import TreeVerdict, TreeVerifier, Verdict, Verifier
 

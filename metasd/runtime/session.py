@@ -29,12 +29,12 @@ from metasd.core.errors import SessionClosedError, UsageError
 from metasd.core.plans import Judged, Plan, Suggest
 from metasd.core.pool import Pool
 from metasd.core.records import Context, Ints, Revealed, Rounds, draft_budget, settle
+from metasd.core.reveal import revealer_of
 from metasd.drafters.base import Draft, Drafter
 from metasd.runtime.clock import LiveClock, Took
 from metasd.runtime.lane import Lane
 from metasd.runtime.load import Target, check_fits
 from metasd.runtime.plans import LanePlans
-from metasd.runtime.reveal import revealer_of
 from metasd.runtime.sampling import Sampling
 from metasd.runtime.start import Start
 from metasd.runtime.stops import Stops, ends_in

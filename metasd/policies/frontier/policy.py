@@ -136,6 +136,9 @@ class Frontier(Policy):
         for name, value in vars(self._levels).items():
             value[...] = state[f"level.{name}"]
 
+    def _learned(self) -> list[NDArray[Any]]:
+        return [*super()._learned(), *vars(self._levels).values()]
+
     def clear(self, lanes: Ints) -> None:
         moments, b = self._start.moments, self._start.b
         self.A[lanes], self.b[lanes] = moments, b

@@ -7,7 +7,7 @@ proposed before it, so it cannot tell more than the frontier allows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +74,7 @@ class LiveRevealer:
     def begin_round(self) -> None:
         """A round's tokens are about to be committed."""
         self._agreement: list[Floats] = []
-        self._positions: list[int] = []
+        self.positions: list[int] = []
         self._resolved: list[Proposal] = []
 
     def commit(
@@ -94,7 +94,7 @@ class LiveRevealer:
                 it cannot be told: what such a drafter would have done stays unknown.
             signals: [D, F] what each drafter showed before it.
         """
-        self._positions.append(position)
+        self.positions.append(position)
         self._agreement.append(np.where(self.inside, chances, np.nan))
         shown = np.where(self.inside[:, None], signals, np.float32(np.nan))
         for d in np.flatnonzero(self.longest).tolist():
@@ -110,8 +110,8 @@ class LiveRevealer:
             (self._resolved if resolved else still).append(proposal)
         self._open = still
 
-    def reveal(self) -> Revealed:
-        """What the last round's tokens revealed; rows by start, then drafter."""
+    def reveal(self, lane: int = 0) -> Revealed:
+        """What the last round's tokens revealed, as rows of ``lane``; rows by start, then drafter."""
         rows = [(p, False) for p in self._resolved] + [(p, True) for p in self._open if self._censored]
         rows.sort(key=lambda row: (row[0].start, row[0].drafter))
         drafters = len(self.inside)
@@ -120,10 +120,10 @@ class LiveRevealer:
             return np.array(values, np.int64)
 
         return Revealed(
-            lane=np.zeros(len(self._positions), np.int64),
-            position=column(self._positions),
+            lane=np.full(len(self.positions), lane, np.int64),
+            position=column(self.positions),
             agreement=rounded(np.array(self._agreement).reshape(-1, drafters)).astype(np.float64),
-            start_lane=np.zeros(len(rows), np.int64),
+            start_lane=np.full(len(rows), lane, np.int64),
             start=column([p.start for p, _ in rows]),
             drafter=column([p.drafter for p, _ in rows]),
             proposed=column([p.proposed for p, _ in rows]),
@@ -144,3 +144,8 @@ def revealer_of(pool: Pool, feedback: str, scope: str, censored: bool, *, sample
         return None
     inside = np.ones_like(pool.free) if scope == "all" else pool.free.copy()
     return LiveRevealer(pool, inside, sampled=sampled, censored=censored)
+
+
+def joined(parts: Sequence[Revealed]) -> Revealed:
+    """What several lanes revealed, as one; ``parts`` is not empty."""
+    return Revealed(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Revealed)))

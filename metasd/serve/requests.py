@@ -1,0 +1,139 @@
+"""Which request a row of the engine's batch belongs to, told by its text: the hook of vLLM gives no ids.
+
+A request is its prompt and what it has grown so far. Rows move, requests are preempted and read anew, several may have
+the same text; none of that changes which text continues which. Two requests with equal texts are the same to every
+drafter and are given the same draft, so that it does not matter which is which. One case is left that no text can
+tell: of two with equal texts one is preempted, and comes back in the very step, and row, in which the other is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Tokens = NDArray[np.int32]
+
+ABSENT = 8
+"""Requests out of the batch that are remembered at least; otherwise twice as many as are in it."""
+_TAIL = 8  # tokens of a text's end by which it is looked up
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One request. ``text`` is what was seen of it, prompt first.
+
+    draft: what was proposed for it last. seen: the step in which it was last in the batch.
+    """
+
+    number: int
+    prompt_length: int
+    text: Tokens
+    row: int
+    seen: int
+    draft: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A row with new tokens, and whose they are.
+
+    new: first seen. ran: the request was in the batch in the step before, so its last draft was judged; a preempted
+    request's was dropped.
+    """
+
+    row: int
+    request: Request
+    tokens: list[int]
+    new: bool
+    ran: bool
+
+
+class Requests:
+    """All requests in the batch, and those that left it lately and may come back."""
+
+    def __init__(self) -> None:
+        self.step = 0
+        self.started = 0
+        self._by_end: dict[tuple[int, bytes], list[Request]] = {}
+
+    def __iter__(self) -> Iterator[Request]:
+        return (request for known in self._by_end.values() for request in known)
+
+    def recognise(self, sampled: Sequence[Sequence[int]], lengths: NDArray[np.int32], texts: Tokens) -> list[Match]:
+        """Whose the rows are that got tokens in this step, in order of rows.
+
+        Args:
+            sampled: new tokens by row; none while a prompt is still being read.
+            lengths, texts: row b's text is texts[b, :lengths[b]] and ends with its new tokens.
+        """
+        self.step += 1
+        rows = [b for b, tokens in enumerate(sampled) if tokens]
+        owner: dict[int, Request] = {}
+        for rule in (self._same_row, self._fits, self._any):
+            for b in rows:
+                if b not in owner:
+                    before = texts[b, : int(lengths[b]) - len(sampled[b])]
+                    found = rule(b, before, sampled[b])
+                    if found is not None:
+                        owner[b] = found
+                        self._forget(found)
+        return [self._take(b, owner.get(b), list(map(int, sampled[b])), texts[b, : int(lengths[b])]) for b in rows]
+
+    def expired(self) -> list[Request]:
+        """Requests out of the batch for longest, beyond those worth remembering; they are forgotten."""
+        absent = [r for r in self if r.seen < self.step]
+        present = sum(1 for _ in self) - len(absent)
+        over = len(absent) - max(ABSENT, 2 * present)
+        gone = sorted(absent, key=lambda r: (r.seen, r.number))[:over] if over > 0 else []
+        for request in gone:
+            self._forget(request)
+        return gone
+
+    def _take(self, row: int, known: Request | None, tokens: list[int], text: Tokens) -> Match:
+        text = text.copy()
+        if known is None:
+            request = Request(self.started, len(text) - len(tokens), text, row, self.step)
+            self.started += 1
+            match = Match(row, request, tokens, new=True, ran=False)
+        else:
+            match = Match(row, known, tokens, new=False, ran=known.seen == self.step - 1)
+            known.text, known.row, known.seen = text, row, self.step
+            request = known
+        self._by_end.setdefault(_end(text), []).append(request)
+        return match
+
+    def _forget(self, request: Request) -> None:
+        key = _end(request.text)
+        self._by_end[key].remove(request)
+        if not self._by_end[key]:
+            del self._by_end[key]
+
+    def _continued(self, before: Tokens) -> Iterator[Request]:
+        """Requests not seen in this step whose text is ``before``."""
+        for request in self._by_end.get(_end(before), ()):
+            if request.seen < self.step and np.array_equal(request.text, before):
+                yield request
+
+    def _judged(self, request: Request, tokens: Sequence[int]) -> bool:
+        """Whether ``tokens`` can be what the target made of the request's last draft."""
+        kept = len(tokens) - 1
+        ran = request.seen == self.step - 1
+        return list(tokens[:kept]) == request.draft[:kept] and (kept == 0 or ran)
+
+    def _same_row(self, row: int, before: Tokens, tokens: Sequence[int]) -> Request | None:
+        fits = (r for r in self._continued(before) if r.row == row and r.seen == self.step - 1)
+        return next((r for r in fits if self._judged(r, tokens)), None)
+
+    def _fits(self, row: int, before: Tokens, tokens: Sequence[int]) -> Request | None:
+        fits = [r for r in self._continued(before) if self._judged(r, tokens)]
+        return max(fits, key=lambda r: (r.seen, -r.number), default=None)
+
+    def _any(self, row: int, before: Tokens, tokens: Sequence[int]) -> Request | None:
+        return next(self._continued(before), None)
+
+
+def _end(text: Tokens) -> tuple[int, bytes]:
+    return len(text), text[-_TAIL:].tobytes()

@@ -1,0 +1,66 @@
+"""vLLM's ``custom_class`` proposer: ``metasd.serve.vllm.MetaSDProposer``. All it knows is vLLM's calling convention."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from metasd.core import files, jsontext
+from metasd.core.errors import FileError
+from metasd.serve.adapter import Adapter
+from metasd.serve.config import Config
+
+_LOG = logging.getLogger("vllm.metasd")
+
+
+class MetaSDProposer:
+    """Made by vLLM with its ``VllmConfig``; settings come from ``additional_config["metasd"]``.
+
+    Raises UsageError, which vLLM reports and stops at, for a configuration that cannot work.
+    """
+
+    def __init__(self, vllm_config: Any) -> None:
+        settings = (vllm_config.additional_config or {}).get("metasd", {})
+        config = Config.read(settings)
+        most = vllm_config.speculative_config.num_speculative_tokens
+        self.adapter = Adapter(config, most=most, max_length=vllm_config.model_config.max_model_len)
+        self._said = time.monotonic()
+        atexit.register(self.shutdown)
+
+    def load_model(self, target_model: Any) -> None:
+        """Asked for by the CPU runner; text drafters need no model."""
+
+    def propose(
+        self, sampled_token_ids: list[list[int]], num_tokens_no_spec: Any, token_ids_cpu: Any, slot_mappings: Any = None
+    ) -> list[list[int]]:
+        """Drafts by row; see ``Adapter.propose``."""
+        drafts = self.adapter.propose(sampled_token_ids, num_tokens_no_spec, token_ids_cpu)
+        if time.monotonic() - self._said >= self.adapter.config.log_every:
+            self._say()
+        return drafts
+
+    def shutdown(self) -> None:
+        """Say and keep everything a last time."""
+        self._say()
+        self._keep(self.adapter.save)
+
+    def _say(self) -> None:
+        self._said = time.monotonic()
+        _LOG.info(self.adapter.counters.line())
+        self._keep(self._write_stats)
+        self._keep(self.adapter.save_if_due)
+
+    def _write_stats(self) -> None:
+        if self.adapter.config.stats is not None:
+            text = jsontext.dumps(self.adapter.counters.to_json(), indent=1) + "\n"
+            files.write_text(Path(self.adapter.config.stats), text)
+
+    def _keep(self, write: Any) -> None:
+        """A full disk must not stop a server that is answering: it is said instead."""
+        try:
+            write()
+        except FileError as error:
+            _LOG.warning("MetaSD: %s", error)
