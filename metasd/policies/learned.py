@@ -30,8 +30,9 @@ ALGORITHMS = {
 
 
 class SB3(Policy):
-    """A trained model of stable-baselines3 (ppo, a2c, dqn) or sb3-contrib (maskable-ppo): plays the allowed arm that it
-    rates highest.
+    """A trained model of stable-baselines3 (ppo, a2c, dqn) or sb3-contrib (maskable-ppo).
+
+    It plays the allowed arm that it rates highest.
 
     path: what ``model.save`` wrote. Loading it runs pickled code: load only models you trust.
     observe: the environment's ``observe`` groups in training, joined by "+", in the same order.
