@@ -166,7 +166,8 @@ def test_all_prefixes_are_tried(values, cost, rho, most):
     every = [1 + sum(values[:k]) - rho * cost[k] for k in range(min(len(values), most) + 1)]
     assert worth == pytest.approx(max(every))
     assert every[n] == pytest.approx(max(every))
-    assert n == next(k for k, v in enumerate(every) if v >= max(every) - 1e-12)
+    assert all(every[k] < every[n] + 1e-12 for k in range(n))
+    assert best_prefix([0.0, 0.0], None, 0.0, 9)[0] == 0  # the shortest of equals
     assert best_prefix([0.5, 0.2], None, 0.0, 9) == (2, 1.7)
 
 
