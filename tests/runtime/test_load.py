@@ -17,7 +17,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from metasd.core.errors import UsageError
-from metasd.runtime import kept, load
+from metasd.runtime import kept, locate
 from metasd.runtime.load import NO_LIMIT, Target, as_target, check_fits, load_target, same_tokenizer
 from metasd.runtime.tokenizers import hashes
 
@@ -44,17 +44,17 @@ def test_a_folder_loads_as_what_was_saved(tiny_target: Target, saved: Path) -> N
 
 
 def test_revision_follows_the_weights(saved: Path, tmp_path: Path) -> None:
-    before = load.locate(str(saved))
-    assert before == load.locate(str(saved))
+    before = locate.locate(str(saved))
+    assert before == locate.locate(str(saved))
     other = tmp_path / "tiny-saved"
     other.mkdir()
     for file in saved.iterdir():
         (other / file.name).write_bytes(file.read_bytes())
-    assert load.locate(str(other))[2] == before[2]
+    assert locate.locate(str(other))[2] == before[2]
     weights = bytearray((other / "model.safetensors").read_bytes())
     weights[-1] ^= 1
     (other / "model.safetensors").write_bytes(bytes(weights))
-    assert load.locate(str(other))[2] != before[2]
+    assert locate.locate(str(other))[2] != before[2]
 
 
 def test_encoding_uses_the_chat_template_unless_raw() -> None:

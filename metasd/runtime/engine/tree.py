@@ -17,7 +17,8 @@ from torch import Tensor
 
 from metasd.runtime.engine.cache import CachedModel, Tokens
 from metasd.runtime.engine.forward import Mask
-from metasd.runtime.engine.support import Window, apart, packable, stated_limit, windows
+from metasd.runtime.engine.masks import additive
+from metasd.runtime.engine.support import apart, packable, stated_limit, windows
 
 LONGEST_TRIAL = 512
 """Tokens up to which the trial goes beyond the narrowest window."""
@@ -68,16 +69,10 @@ class TreePass:
         rows[:new, :base] = torch.arange(base)[None, :] <= torch.arange(keep, base)[:, None]
         rows[new:, :base] = True
         rows[new:, base:] = seen
+        device = self._cached.device
         behind = torch.cat([torch.arange(base), at[new:]])
-        dtype = self._cached.model.dtype
-
-        def additive(window: Window | None) -> Tensor:
-            visible = rows if window is None else rows & window.shows(at, behind)
-            made = torch.full(visible.shape, torch.finfo(dtype).min, dtype=dtype).masked_fill_(visible, 0.0)
-            return made[None, None].to(self._cached.device)
-
-        kinds = {kind: additive(window) for kind, window in (self._windows or {}).items()}
-        return kinds if len(kinds) > 1 else next(iter(kinds.values()), additive(None))
+        where = (rows.to(device), at.to(device), behind.to(device))
+        return additive(*where, self._windows or {}, self._cached.model.dtype)
 
 
 def _ancestors(parents: Sequence[int]) -> Tensor:

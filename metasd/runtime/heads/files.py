@@ -16,7 +16,7 @@ from torch import Tensor
 
 from metasd.core import jsontext, shown
 from metasd.core.errors import UsageError
-from metasd.runtime.load import locate
+from metasd.runtime.locate import locate
 
 CONFIG = "config.json"
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
