@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -78,10 +79,7 @@ def test_the_command_writes_where_it_is_told(tmp_path: Path, monkeypatch: pytest
 
 
 def test_without_pyarrow_it_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    def absent(name: str) -> None:
-        raise ImportError(f"No module named {name!r}")
-
-    monkeypatch.setattr(export.importlib, "import_module", absent)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
     assert main(["trace", "export", "reference", "--to", "parquet", "--out", str(tmp_path / "x.parquet")]) == 2
     said = capsys.readouterr().err.strip().splitlines()
     assert len(said) == 1
