@@ -1,4 +1,4 @@
-"""The pages: local links lead somewhere, the README's first example runs as it stands, the API page names what exists."""
+"""The pages: local links lead somewhere, the README's first example runs, the API page names what exists."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import metasd.policies
 import metasd.traces
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "examples/README.md")] + sorted(
     (ROOT / "docs").glob("*.md")
 )
 
@@ -22,7 +22,7 @@ PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"
 def test_local_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)#]+)\)", page.read_text())
     named = re.findall(r"`(docs/[\w.-]+\.md)`", page.read_text())
-    named += re.findall(r"`((?:metasd|tests|tools|benchmarks)/[\w./-]+\.(?:py|md|json))`", page.read_text())
+    named += re.findall(r"`((?:metasd|tests|tools|benchmarks|examples)/[\w./-]+\.(?:py|md|json))`", page.read_text())
     local = [page.parent / link for link in links if "://" not in link] + [ROOT / name for name in named]
     assert [str(p) for p in local if not p.exists()] == []
 
