@@ -134,7 +134,11 @@ def test_an_interrupt_leaves_no_process(tmp_path: Path, backend: str, after: flo
         time.sleep(0.1)
     time.sleep(after)
     os.killpg(run.pid, signal.SIGINT)
-    _, said = run.communicate(timeout=60)
+    try:
+        _, said = run.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        os.killpg(run.pid, signal.SIGKILL)
+        raise
     assert run.returncode == 130, said
     assert "metasd: interrupted" in said
     assert backend == "dask" or "Traceback" not in said  # Dask's nannies tell of processes they were about to start
