@@ -1,4 +1,4 @@
-"""``metasd trace ...``: look at, check, split, import and make traces."""
+"""``metasd trace ...``: look at, check, split, import, export and make traces."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from metasd.cli.common import FilePath, emit, json_option, result_console
+from metasd.cli.common import FilePath, emit, json_option, result_console, unaligned_option
 from metasd.core import shown
 from metasd.core.limits import LONGEST_TEXT
 
 
 @click.group("trace")
 def group() -> None:
-    """Look at, check, split, import and make traces."""
+    """Look at, check, split, import, export and make traces."""
 
 
 @group.command("show")
@@ -87,6 +87,23 @@ def text(source: str, tokenizer: str | None) -> None:
     from metasd.cli.spell import spell
 
     click.echo(shown.line(spell(source, tokenizer)))
+
+
+@group.command("export")
+@click.argument("source")
+@click.option("--to", "form", type=click.Choice(["parquet"]), required=True, help="Format.")
+@click.option("--out", type=FilePath, metavar="FILE", help="File to write. Default: NAME.parquet, in this folder.")
+@unaligned_option
+def export(source: str, form: str, out: Path | None, include_unaligned: bool) -> None:
+    """Write a trace as a table, one row a prompt, position and drafter. Needs the extra metasd[parquet]."""
+    from metasd.core import files
+    from metasd.traces import open_trace
+    from metasd.traces.export import to_parquet
+
+    trace = open_trace(source, include_unaligned=include_unaligned)
+    out = out or Path(f"{trace.name.replace(' ', '-')}.{form}")
+    files.check_place(out)
+    click.echo(shown.line(f"{out}: {to_parquet(trace, out)} rows"))
 
 
 @group.command("synth")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,10 +82,8 @@ def test_the_masks_that_a_learner_is_given_are_the_environments() -> None:
 def test_without_the_package_it_says_which(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from metasd.policies import learned
 
-    def absent(name: str):
-        raise ImportError(f"No module named {name!r}")
-
-    monkeypatch.setattr(learned.importlib, "import_module", absent)
+    for module in ("stable_baselines3", "sb3_contrib"):
+        monkeypatch.setitem(sys.modules, module, None)
     path, algorithm = Path(re.search("path=([^,]+)", spec)[1]), re.search("algorithm=([^,]+)", spec)[1]
     package = "sb3-contrib" if algorithm == "maskable-ppo" else "stable-baselines3"
     with pytest.raises(UsageError, match=f"needs {package} "):

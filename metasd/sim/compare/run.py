@@ -22,7 +22,7 @@ from metasd.policies import POLICIES, PolicyLike, make
 from metasd.sim.compare.entrants import entrant, entrants, first_free, refuse_unknown
 from metasd.sim.compare.job import MEANS, Job, JobOutcome, fingerprint, merge
 from metasd.sim.compare.outcome import Comparison, Entry, Played, TraceOutcome
-from metasd.sim.compare.workers import Progress, run
+from metasd.sim.compare.workers import Progress, Workers, run
 from metasd.sim.oracle.regret import comparators
 from metasd.sim.oracle.rounds import expected_arm_rounds
 from metasd.sim.oracle.seconds import clairvoyant_seconds
@@ -56,6 +56,8 @@ def compare(
     include_unaligned: bool = False,
     resume_dir: Path | None = None,
     progress: Progress | None = None,
+    backend: str = "loky",
+    address: str | None = None,
 ) -> Comparison:
     """Play every policy on every trace under seeds 0..seeds-1.
 
@@ -67,10 +69,14 @@ def compare(
         prior: policies that take one play twice, with and without it.
         workers: processes; by default one a core. With 1 nothing is started. They do not import the caller's main
             module, so a script needs no ``if __name__ == "__main__"``.
+        backend, address: "loky", processes here; "dask" or "ray", a cluster whose scheduler is at ``address``, or one
+            started here. Its workers open traces that have a folder under the same path; others are sent to them. The
+            outcome does not depend on it.
         resume_dir: outcomes of finished jobs are kept here and found again. In-memory traces work too.
 
     Raises UsageError for an unknown policy or setting, or a prior that no policy takes; TraceError for a bad trace.
     """
+    who = Workers(workers, backend, address)
     entries = _entries(list(policies) or default_policies(), prior)
     outcomes = _open(traces, seeds, include_unaligned, draft_length, costs)
     shared: dict[str, Any] = {
@@ -88,7 +94,7 @@ def compare(
             before = len(jobs)
             jobs.extend(_jobs(outcome, entry, seeds, prior, shared))
             parts.append((outcome, entry, range(before, len(jobs))))
-    played, failures = run(jobs, workers, resume_dir, progress, lenient=not policies)
+    played, failures = run(jobs, who, resume_dir, progress, lenient=not policies)
     skipped = [reason for part in parts for reason in _gather(*part, played, failures)]
     config = {
         "traces": [o.name for o in outcomes],
@@ -104,8 +110,10 @@ def compare(
 def _gather(
     outcome: TraceOutcome, entry: Entry, rows: range, outcomes: Mapping[int, JobOutcome], failures: Mapping[int, str]
 ) -> Iterator[dict[str, str]]:
-    """Put the entry's outcomes into ``outcome``; yields why not if one failed."""
+    """Put the entry's outcomes into ``outcome``; yields why not if one failed. Raises UsageError for a fixed arm."""
     failed = next((failures[i] for i in rows if i in failures), None)
+    if failed is not None and entry.comparator:
+        raise UsageError(f"{entry.spec} on {outcome.name}: {failed}; nothing can be compared without it")
     if failed is not None:
         yield {"trace": outcome.name, "policy": entry.label, "reason": failed}
         return
