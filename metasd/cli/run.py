@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     "--trace", metavar="TRACE", help="Trace of the same prompts: check the run against its replay, round by round."
 )
 @click.option("--svg", type=FilePath, help="With --prompt: also write the coloured answer as SVG.")
+@click.option("--html", "html_file", type=FilePath, metavar="FILE", help="Also write a self-contained HTML report.")
 @model_options
 @loading_options
 @reset_option
@@ -69,6 +70,7 @@ def command(
     costs_from: str,
     trace: str | None,
     svg: Path | None,
+    html_file: Path | None,
     reset: str | None,
     prior: Path | None,
     as_json: bool,
@@ -78,7 +80,7 @@ def command(
 
     Answers are printed as they are decoded, every token in the colour of the drafter that guessed it.
     """
-    _check_wanted(prompt_file, prompt, svg)
+    _check_wanted(prompt_file, prompt, svg, html_file)
     from metasd.cli.before import checked
     from metasd.cli.models import open_models, read_prompts
 
@@ -109,13 +111,13 @@ def command(
         checks = lossless.checks(models, first, rows, recorded, draft_length=cut, how=how, prior=learned)
     verdict = repeated.sentence(repeated.total(rows, chosen.spec)) if baseline else None
     remarks, losses = repeated.remarks(runs), worth.of_run(first, how.costs, models.texts)
-    if as_json:
+    if as_json or html_file:
         config = models.config | {"policy": chosen.policy.settings(), "baseline": baseline, "repeats": times}
         more = lossless.checks_to_json(checks) | {"partings": lossless.to_json(parted)}
         more |= {"verdict": verdict, "remarks": remarks, "losses": losses, "costs": costs.report(how.costs, chosen)}
-        emit(document_of(models, chosen, config, rows) | more)
-        return
-    _print(rows, len(models.texts), checks, [*remarks, *losses], verdict)
+        _emit(document_of(models, chosen, config, rows) | more, as_json, html_file)
+    if not as_json:
+        _print(rows, len(models.texts), checks, [*remarks, *losses], verdict)
 
 
 def _how(models: Models, options: dict[str, Any], costs: CostModel | None, *, checked: bool) -> Decoding:
@@ -127,10 +129,17 @@ def _how(models: Models, options: dict[str, Any], costs: CostModel | None, *, ch
     return Decoding(budget, models.sampling, seed, clock=clock, costs=costs, stops=models.stops)
 
 
-def _check_wanted(prompt_file: Path | None, prompt: str | None, svg: Path | None) -> None:
-    """Raises click's UsageError unless there is one source of prompts, and one answer where it is to be drawn."""
+def _check_wanted(prompt_file: Path | None, prompt: str | None, svg: Path | None, html_file: Path | None) -> None:
+    """Raises click's UsageError unless there is one source of prompts, and one answer where it is to be drawn.
+
+    Raises FileError for a page that cannot be written.
+    """
     if (prompt_file is None) == (prompt is None):
         raise click.UsageError("give either --prompts FILE or --prompt TEXT")
+    if html_file is not None:
+        from metasd.core import files
+
+        files.check_place(html_file)
     if svg is not None and prompt is None:
         raise click.UsageError("--svg draws one answer; give --prompt TEXT instead of --prompts")
 
@@ -156,6 +165,16 @@ def _print(
         click.echo(shown.line(f"warning: {remark}"), err=True)
     if verdict is not None:
         click.echo(shown.line(verdict))
+
+
+def _emit(made: dict[str, Any], as_json: bool, html_file: Path | None) -> None:
+    """The document where it was asked for: on stdout, as a page."""
+    if as_json:
+        emit(made)
+    if html_file is not None:
+        from metasd.report.html.page import write_report
+
+        write_report(made, html_file)
 
 
 def document_of(
