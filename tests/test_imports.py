@@ -27,11 +27,12 @@ MAY_IMPORT = {  # room -> the other rooms that its modules may import, inside fu
     "runtime": "core drafters policies",
     "record": "core drafters traces runtime",
     "distill": "core drafters runtime",
+    "bench": "core drafters policies runtime",
     "report": "core",
     "serve": "core drafters policies traces",
 }
 LIGHT = ["torch", "transformers", "matplotlib", "pandas"]
-LIVE = ("runtime", "record", "distill")
+LIVE = ("runtime", "record", "distill", "bench")
 FREE = ("cli",)  # may import everything, but the live rooms only inside functions
 
 

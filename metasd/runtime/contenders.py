@@ -111,7 +111,7 @@ def contenders(
         so it is not charged for looking at the others; so does plain decoding, which needs none.
     """
     chosen = [_chosen(spec, build, prior) for spec in specs]
-    return [_plain(baseline=True), *_fixed_arms(build), *chosen] if baseline else chosen
+    return [plain(baseline=True), *_fixed_arms(build), *chosen] if baseline else chosen
 
 
 def _chosen(spec: PolicyLike, build: Build, prior: Mapping[str, Any] | None) -> Contender:
@@ -120,25 +120,27 @@ def _chosen(spec: PolicyLike, build: Build, prior: Mapping[str, Any] | None) -> 
     if prior is not None:
         policy.set_prior(prior)
     if spec == PLAIN_SPEC or not pool.drafters:
-        return _plain(baseline=False)
+        return plain()
     return Contender(label(spec), policy, pool, drafters)
 
 
-def _plain(*, baseline: bool) -> Contender:
+def plain(*, baseline: bool = False) -> Contender:
+    """Plain decoding, with no drafter to feed."""
     return Contender(PLAIN_SPEC, make(PLAIN_SPEC), Pool([], [(-1, 0)]), [], baseline=baseline)
 
 
 def _fixed_arms(build: Build) -> list[Contender]:
-    found = []
     _, pool = build()
-    for arm in pool.arms:
-        if arm.drafter < 0:
-            continue
-        drafters, _ = build()
-        own = Pool([pool.drafters[arm.drafter]], [(0, arm.draft_length)])
-        spec = f"fixed:arm={arm.name}"
-        found.append(Contender(spec, make(spec), own, [drafters[arm.drafter]], baseline=True))
-    return found
+    return [fixed_arm(build, arm.name, baseline=True) for arm in pool.arms if arm.drafter >= 0]
+
+
+def fixed_arm(build: Build, name: str, *, baseline: bool = False) -> Contender:
+    """The arm called ``name``, with the one drafter it needs. Raises UsageError for a name that no arm has."""
+    drafters, pool = build()
+    arm = pool.arms[pool.index(name)]
+    own = Pool([pool.drafters[arm.drafter]], [(0, arm.draft_length)])
+    spec = f"fixed:arm={arm.name}"
+    return Contender(spec, make(spec), own, [drafters[arm.drafter]], baseline=baseline)
 
 
 def run(

@@ -11,6 +11,7 @@ from operator import itemgetter
 
 from metasd.core.plans import Run, Source
 from metasd.policies.planner.cells import AGREE, DEPTH, RANK, TABLE, TABLE_ORDERS, TEXT, TEXT_ORDERS, depth_class
+from metasd.policies.planner.grown import Grown
 
 SIBLINGS = 8
 """Candidates kept of one node."""
@@ -31,11 +32,13 @@ _RANKS = tuple(RANK + min(r, 3) for r in range(SIBLINGS))
 class Candidates:
     """Candidates by context, from one lane's ``sources``; ``grown`` is a further table of the planner's own."""
 
-    def __init__(self, sources: Sequence[tuple[int, Source]], grown: Source | None) -> None:
+    def __init__(self, sources: Sequence[tuple[int, Source]], grown: Grown | None) -> None:
         self._texts = [(d, s) for d, s in sources if not s.fixed]
         self._tables = [(d, s) for d, s in sources if s.fixed]
         self._grown = grown
         self._kept: dict[Run, dict[int, Cells]] = {}
+        self._both: dict[Run, dict[int, Cells]] = {}  # with those of ``grown`` as it was at that version
+        self._version = -1
 
     def after(self, context: Run, depth: int, weights: list[float]) -> list[Candidate]:
         """The ``SIBLINGS`` likeliest tokens behind ``context``, likeliest first; ``depth`` 0 for those of the root."""
@@ -65,8 +68,14 @@ class Candidates:
         return _valued(rows, _DEPTHS[depth], weights)
 
     def _of_tables(self, context: Run) -> dict[int, Cells]:
-        """Cells of the tokens that tables suggest; those of fixed tables are worked out once a context."""
+        """Cells of the tokens that tables suggest, worked out once a context and version of the grown one."""
         run = context[-TABLE_ORDERS:]
+        if self._grown is not None:
+            if self._version != self._grown.version or len(self._both) >= REMEMBERED:
+                self._both, self._version = {}, self._grown.version
+            told = self._both.get(run)
+            if told is not None:
+                return told
         known = self._kept.get(run)
         if known is None:
             if len(self._kept) >= REMEMBERED:
@@ -76,7 +85,7 @@ class Candidates:
                 _merge(known, drafter, source, run)
         if self._grown is None:
             return known
-        both = dict(known)
+        both = self._both[run] = dict(known)
         _merge(both, -1, self._grown, run)
         return both
 
