@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import click
 
 from metasd import __version__
-from metasd.cli import cache, chat, compare, demo, distill, fit, growth, info, prompts, record, replay, run, trace
+from metasd.cli import cache, chat, compare, demo, distill, fit, growth, info, pool, prompts, record, replay, run, trace
 from metasd.cli.streams import STDOUT, Streams, left
 from metasd.core import shown
 from metasd.core.errors import MetaSDError
@@ -38,6 +38,7 @@ for command in (
 for command in (
     trace.group,
     cache.group,
+    pool.group,
     prompts.command,
     growth.command,
     demo.command,
