@@ -10,7 +10,23 @@ from collections.abc import Sequence
 import click
 
 from metasd import __version__
-from metasd.cli import bench, cache, chat, compare, demo, distill, fit, growth, info, record, replay, run, trace
+from metasd.cli import (
+    bench,
+    cache,
+    chat,
+    compare,
+    demo,
+    distill,
+    fit,
+    growth,
+    info,
+    pool,
+    prompts,
+    record,
+    replay,
+    run,
+    trace,
+)
 from metasd.cli.streams import STDOUT, Streams, left
 from metasd.core import shown
 from metasd.core.errors import MetaSDError
@@ -39,6 +55,8 @@ for command in (
     bench.group,
     trace.group,
     cache.group,
+    pool.group,
+    prompts.command,
     growth.command,
     demo.command,
     info.policies,

@@ -27,7 +27,9 @@ COSTS_HELP = "costs.json of another machine, or a modelled clock: gpu-b1, gpu-b3
 
 POLICY_HELP = "name, package.module:Class or file.py:Class, with key=value,..."
 
-PROMPTS_HELP = "JSON lines, CSV, a .txt file (one prompt), - for standard input, or a bundled name: demo, reference."
+PROMPTS_HELP = (
+    "JSON lines, CSV, a .txt file (one prompt), -, or what ships: eval, train/code+math, ... (metasd prompts)."
+)
 
 
 def _json_alone(context: click.Context, option: click.Parameter, given: bool) -> bool:

@@ -12,7 +12,13 @@ from metasd.core import shown
 
 @click.command("distill")
 @click.option("--target", required=True, help="Hub id, folder, .gguf file or smollm2.")
-@click.option("--prompts", "prompt_file", type=FilePath, required=True, help="JSON lines, or a bundled name: distill.")
+@click.option(
+    "--prompts",
+    "prompt_file",
+    type=FilePath,
+    required=True,
+    help="JSON lines, or what ships: train, train/code, distill.",
+)
 @click.option("--out", type=FilePath, required=True, help="Folder of the new pool of tables.")
 @click.option("--tokens-per-domain", type=click.IntRange(min=1), default=20_000, show_default=True)
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=192, show_default=True)
@@ -37,10 +43,13 @@ def command(
 ) -> None:
     """Build one n-gram table a domain, and one over all, from the target's own greedy answers."""
     from metasd.cli.models import loading_config, open_target, read_prompts, say_left_out, settings_of
+    from metasd.core.builtin import refuse_evaluation, shown_name
     from metasd.core.results import document
-    from metasd.distill.tables import distill
 
     prompts = read_prompts(prompt_file, None, "first")
+    refuse_evaluation(prompts)
+    from metasd.distill.tables import distill
+
     how = {"device": device, "dtype": dtype, "attention": attention, "device_map": device_map, "revision": revision}
     how["engine"] = engine
     model = open_target(target, ignore_generation_config, **how)
@@ -57,7 +66,7 @@ def command(
     if as_json:
         config = {
             "target": target,
-            "prompts": prompt_file.name,
+            "prompts": shown_name(prompt_file),
             "tokens_per_domain": tokens_per_domain,
             "max_new_tokens": max_new_tokens,
             "device": device,

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from metasd.core import shown
+from metasd.core import builtin, shown
 from metasd.core.errors import UsageError
 from metasd.core.limits import LEAST_TEMPERATURE, LONGEST_DRAFT, LONGEST_TEXT
-from metasd.core.prompts import DEFAULT_DOMAIN, STDIN, Prompt, bundled, load_prompts
+from metasd.core.prompts import DEFAULT_DOMAIN, STDIN, Prompt, load_prompts
 
 if TYPE_CHECKING:
     from metasd.core.pool import Pool
@@ -100,7 +100,7 @@ def open_models(
         "turns": turns,
         **settings_of(loaded),
     }
-    config |= {"prompts": prompt_file.name if prompt_file else None, "left_out": left_out or []}
+    config |= {"prompts": builtin.shown_name(prompt_file), "left_out": left_out or []}
     return Models(loaded, build, prompts, texts, sampling, config, stops_of(prompts))
 
 
@@ -150,7 +150,7 @@ def _say_idle(temperature: float, top_k: int | None, top_p: float | None) -> Non
 
 
 def read_prompts(path: Path | None, prompt: str | None, turns: Literal["first", "all"]) -> list[Prompt]:
-    """The prompts of a file, a bundled file named without its folder, or the one given as text."""
+    """The prompts of a file, those that ship under a name, or the one given as text."""
     from metasd.core.ids import check_ids
     from metasd.core.lines import check_text, standard_input
 
@@ -161,8 +161,7 @@ def read_prompts(path: Path | None, prompt: str | None, turns: Literal["first", 
         check_text(text, "--prompt")
         return [Prompt("prompt", DEFAULT_DOMAIN, (text,))]
     assert path is not None
-    bare = str(path) != STDIN and not path.exists() and path.suffix == "" and path.name == str(path)
-    prompts = load_prompts(bundled(path.name) if bare else path, turns=turns)
+    prompts = builtin.load(path) if builtin.is_builtin(path) else load_prompts(path, turns=turns)
     check_ids(prompts)
     return prompts
 
