@@ -40,8 +40,8 @@ class Request:
 class Match:
     """A row with new tokens, and whose they are.
 
-    new: first seen. ran: the request was in the batch in the step before, so its last draft was judged; a preempted
-    request's was dropped.
+    new: first seen. ran: its last draft was judged, as several tokens prove, and being in the batch in the step before
+    makes likely enough; a preempted request's is dropped.
     """
 
     row: int
@@ -99,7 +99,8 @@ class Requests:
             self.started += 1
             match = Match(row, request, tokens, new=True, ran=False)
         else:
-            match = Match(row, known, tokens, new=False, ran=known.seen == self.step - 1)
+            ran = known.seen == self.step - 1 or len(tokens) > 1
+            match = Match(row, known, tokens, new=False, ran=ran)
             known.text, known.row, known.seen = text, row, self.step
             request = known
         self._by_end.setdefault(_end(text), []).append(request)
@@ -120,8 +121,7 @@ class Requests:
     def _judged(self, request: Request, tokens: Sequence[int]) -> bool:
         """Whether ``tokens`` can be what the target made of the request's last draft."""
         kept = len(tokens) - 1
-        ran = request.seen == self.step - 1
-        return list(tokens[:kept]) == request.draft[:kept] and (kept == 0 or ran)
+        return list(tokens[:kept]) == request.draft[:kept]
 
     def _same_row(self, row: int, before: Tokens, tokens: Sequence[int]) -> Request | None:
         fits = (r for r in self._continued(before) if r.row == row and r.seen == self.step - 1)
