@@ -1,3 +1,6 @@
+import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import own_warnings
@@ -9,6 +12,21 @@ from metasd.sim.compare.run import compare
 from metasd.traces import synthetic
 
 own_warnings.install()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What live runs keep goes to a folder of the tests; models converted before are used where they are."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    made = tmp_path_factory.mktemp("cache")
+    (made / "metasd").mkdir()
+    for name in ("metasd/models", "huggingface"):
+        if (home / name).is_dir():
+            (made / name).symlink_to(home / name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(made))
+        yield
+
 
 POLICIES = ("metasd-ucb", "random", "fixed:arm=arm1", "metasd-ucb:beta=0.5")
 

@@ -18,7 +18,8 @@ def _pins(file: str) -> dict[str, str]:
 
 
 def _floors() -> dict[str, str]:
-    wanted = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["live"]]
+    extras = PROJECT["optional-dependencies"].values()
+    wanted = [*PROJECT["dependencies"], *(line for extra in extras for line in extra)]
     return dict(re.split(">=", line) for line in wanted)
 
 

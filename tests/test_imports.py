@@ -18,7 +18,7 @@ MAY_IMPORT = {  # room -> the other rooms that its modules may import, inside fu
     "drafters": "core",
     "policies": "core",
     "traces": "core drafters",
-    "sim.replay": "core policies traces",
+    "sim.replay": "core drafters policies traces",
     "sim.oracle": "core traces sim.replay",
     "sim.env": "core traces sim.replay sim.oracle",
     "sim.compare": "core policies traces sim.replay sim.oracle",

@@ -17,3 +17,7 @@ def test_the_only_top_level_name_installed_is_metasd() -> None:
     assert "metasd/py.typed" in names
     assert any(n.startswith("metasd/data/reference/") for n in names), "the reference trace is not shipped"
     assert any(n.startswith("metasd/data/tables/") for n in names), "the tables are not shipped"
+    assert any(n.startswith("metasd/data/report/plotly") and n.endswith(".min.js") for n in names), (
+        "no plotting library"
+    )
+    assert any(n.startswith("metasd/data/report/plotly") and n.endswith("LICENSE.txt") for n in names), "no licence"

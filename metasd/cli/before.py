@@ -22,7 +22,7 @@ def checked(
     prompts: Sequence[Prompt],
     *,
     trace: str | None,
-    costs: CostModel | None,
+    costs: CostModel | str,
     prior: Mapping[str, Any] | None,
 ) -> tuple[Trace | None, int | None]:
     """The trace to check a run against and the draft length its arms are cut to; (None, None) without ``trace``.
@@ -47,7 +47,7 @@ def checked(
             f"the run's arms {pool.names} are not the trace's {recorded.pool(cut).names}; name its drafters"
         )
     _policy(spec, pool, prior)
-    if costs is not None:
+    if not isinstance(costs, str):
         try:
             costs.columns(pool)
         except TraceError as error:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from metasd.cli.common import load_costs, load_prior, loading_options, model_options, prior_option, progress_console
+from metasd.cli import costs
+from metasd.cli.common import load_prior, loading_options, model_options, prior_option, progress_console
+from metasd.cli.costs import costs_option
 from metasd.core import lines, shown
 from metasd.core.errors import MetaSDError, UsageError
 
@@ -22,11 +24,11 @@ HELP = "/quit ends, /system TEXT says who answers, /clear forgets what was said,
 @click.command("chat")
 @click.option("--system", help="What is said before everything else.")
 @click.option("--policy", "spec", default="default", show_default=True, metavar="SPEC")
-@click.option("--costs", type=click.Path(path_type=Path), help="costs.json of this machine.")
+@costs_option
 @model_options
 @loading_options
 @prior_option
-def command(system: str | None, spec: str, costs: Path | None, prior: Path | None, **options: Any) -> None:
+def command(system: str | None, spec: str, costs_from: str, prior: Path | None, **options: Any) -> None:
     """Talk with a target. Lines come from the terminal, or from a pipe, one a question."""
     from metasd.cli.before import checked
     from metasd.cli.models import open_models
@@ -37,10 +39,12 @@ def command(system: str | None, spec: str, costs: Path | None, prior: Path | Non
         raise UsageError("--raw leaves the chat template out, without which there is no conversation; use metasd run")
     if system is not None:
         lines.check_text(system, "--system")
-    learned, clock = load_prior(prior), load_costs(costs)
-    checked(spec, options, (), trace=None, costs=clock, prior=learned)
+    learned, wanted = load_prior(prior), costs.asked(costs_from)
+    checked(spec, options, (), trace=None, costs=wanted, prior=learned)
     models = open_models((), **options)
-    how = Decoding(options["max_new_tokens"], models.sampling, options["seed"], costs=clock)
+    how = Decoding(
+        options["max_new_tokens"], models.sampling, options["seed"], costs=costs.known(wanted, spec, models, None)
+    )
     chat = Chat.of(models.target, models.build, how, spec, learned)
     chat.system = system
     talk(chat)

@@ -23,9 +23,11 @@ FilePath = click.Path(path_type=Path)
 
 TRACE_HELP = "Folder of a recorded trace, reference (the one that ships with metasd) or synthetic:kind=iid,..."
 
+COSTS_HELP = "costs.json of another machine, or a modelled clock: gpu-b1, gpu-b32."
+
 POLICY_HELP = "name, package.module:Class or file.py:Class, with key=value,..."
 
-PROMPTS_HELP = "JSON lines, a .txt file (one prompt), - for standard input, or a bundled name: demo, reference."
+PROMPTS_HELP = "JSON lines, CSV, a .txt file (one prompt), - for standard input, or a bundled name: demo, reference."
 
 
 def _json_alone(context: click.Context, option: click.Parameter, given: bool) -> bool:
@@ -116,6 +118,13 @@ def loading_options(function: Callable[..., Any]) -> Callable[..., Any]:
             help="float32, bfloat16 or float16; auto: float32 on a CPU, elsewhere the model's own.",
         ),
         click.option("--attn", "attention", metavar="NAME", help="sdpa, eager or flash_attention_2."),
+        click.option(
+            "--engine",
+            default="auto",
+            show_default=True,
+            metavar="PATH",
+            help="How passes are run: eager, or packed (float32 on a CPU); auto: what the device allows.",
+        ),
         click.option("--device-map", metavar="MAP", help="Spread layers over devices: auto, balanced, ..."),
         click.option("--revision", help="Branch, tag or commit of a Hugging Face id."),
         click.option("--skip-too-long", is_flag=True, help="Leave out prompts that do not fit, and count them."),
@@ -158,14 +167,15 @@ def emit(document: Mapping[str, Any]) -> None:
 
 
 def load_costs(path: Path | None) -> CostModel | None:
-    """The cost model in a file named with --costs. Raises UsageError when it is not one."""
+    """The cost model in a file named with --costs, or a shipped clock. Raises UsageError when it is neither."""
+    from metasd.core import clocks
     from metasd.core.costs import CostModel
     from metasd.core.errors import TraceError, UsageError
 
     if path is None:
         return None
     try:
-        return CostModel.load(path)
+        return CostModel.load(clocks.find(path))
     except TraceError as error:
         raise UsageError(f"--costs {error}") from error
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from metasd.cli.common import (
+    COSTS_HELP,
     POLICY_HELP,
     TRACE_HELP,
     FilePath,
@@ -32,10 +33,12 @@ from metasd.cli.common import (
 @seeds_option(10)
 @click.option("--reference", metavar="POLICY", help="Differences are taken to it. Default: the best fixed arm.")
 @click.option("--draft-length", type=int, help="Cut every arm to this draft length. Default: as recorded.")
-@click.option("--costs", type=FilePath, help="costs.json of another machine.")
+@click.option("--costs", type=FilePath, help=COSTS_HELP)
 @prior_option
 @reset_option
 @click.option("--workers", type=click.IntRange(min=1), help="Processes. Default: one a core.")
+@click.option("--backend", type=click.Choice(["loky", "dask", "ray"]), default="loky", help="What runs them.")
+@click.option("--address", metavar="URL", help="Scheduler of a Dask or Ray cluster. Default: one started here.")
 @click.option("--resume", type=FilePath, metavar="DIR", help="Keep finished parts in DIR and go on from them.")
 @unaligned_option
 @json_option
@@ -52,6 +55,8 @@ def command(
     prior: Path | None,
     reset: str | None,
     workers: int | None,
+    backend: str,
+    address: str | None,
     resume: Path | None,
     include_unaligned: bool,
     as_json: bool,
@@ -76,6 +81,8 @@ def command(
         specs,
         seeds,
         workers=workers,
+        backend=backend,
+        address=address,
         prior=load_prior(prior),
         reset=reset,
         draft_length=draft_length,

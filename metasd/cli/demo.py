@@ -107,7 +107,7 @@ def _compare(folder: Path, models: Models, report: Path) -> str:
 
     result = document(compare([folder], seeds=5, progress=bar))
     show(result, result_console())
-    write_report(result, report, decode=models.target.decode)
+    write_report(result, report)
     own = [r for r in result["results"] if r["domain"] == ALL and not r["policy"].startswith("fixed:")]
     return str(ranked(own)[0]["policy"])
 

@@ -28,6 +28,7 @@ def command(
     device: str,
     dtype: str,
     attention: str | None,
+    engine: str,
     device_map: str | None,
     revision: str | None,
     skip_too_long: bool,
@@ -41,6 +42,7 @@ def command(
 
     prompts = read_prompts(prompt_file, None, "first")
     how = {"device": device, "dtype": dtype, "attention": attention, "device_map": device_map, "revision": revision}
+    how["engine"] = engine
     model = open_target(target, ignore_generation_config, **how)
     left_out: list[str] | None = [] if skip_too_long else None
     summary = distill(

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from metasd.runtime.contenders import Contender, Decoding
     from metasd.runtime.parting import Parting
     from metasd.sim.replay.fidelity import Fidelity
+    from metasd.sim.replay.forecast import Forecast
+    from metasd.sim.replay.run import Replay
     from metasd.traces import Trace
 
 
@@ -41,11 +43,41 @@ def warn(found: Sequence[Parting] | None, texts: int, dtype: str) -> None:
 
 def check_same(models: Models, trace: Trace, budget: int) -> None:
     """Raises UsageError unless ``trace`` was recorded of the texts that are about to be decoded."""
-    from metasd.record.manifest import identity_of
+    from metasd.runtime.identity import identity_of
     from metasd.sim.replay.identity import check_same_texts
 
     prompts = [(name, tokens) for name, _, tokens in models.texts]
     check_same_texts(trace, identity_of(models.target), prompts, budget)
+
+
+def checks(
+    models: Models,
+    entrants: Sequence[Contender],
+    rows: Sequence[Mapping[str, Any]],
+    trace: Trace,
+    *,
+    draft_length: int | None,
+    how: Decoding,
+    prior: Mapping[str, Any] | None,
+) -> tuple[Fidelity, list[Forecast]]:
+    """The last of ``entrants`` against its replay, and what replays promised of everyone's speed.
+
+    rows: of the run, which hold the speeds reached.
+    """
+    from metasd.core.results import ALL
+    from metasd.sim.replay.forecast import forecast
+
+    speeds = {row["policy"]: row["tokens_per_second"] for row in rows if row["domain"] == ALL}
+    replays = [replay_of(models, e, trace, draft_length=draft_length, how=how, prior=prior) for e in entrants]
+    made = [forecast(replayed, speeds[replayed.policy]) for replayed in replays]
+    return check_replayed(entrants[-1], replays[-1], how), made
+
+
+def checks_to_json(found: tuple[Fidelity, list[Forecast]] | None) -> dict[str, Any]:
+    """For a document; None where the run was not checked."""
+    if found is None:
+        return {"fidelity": None, "forecasts": None}
+    return {"fidelity": found[0].to_json(), "forecasts": [f.to_json() for f in found[1]]}
 
 
 def check_run(
@@ -58,18 +90,37 @@ def check_run(
     prior: Mapping[str, Any] | None = None,
 ) -> Fidelity:
     """The finished run of ``entrant`` against its replay, its texts against the recorded ones."""
-    from metasd.sim.replay.fidelity import check
+    replayed = replay_of(models, entrant, trace, draft_length=draft_length, how=how, prior=prior)
+    return check_replayed(entrant, replayed, how)
 
-    return check(
-        entrant.rounds,
+
+def replay_of(
+    models: Models,
+    entrant: Contender,
+    trace: Trace,
+    *,
+    draft_length: int | None,
+    how: Decoding,
+    prior: Mapping[str, Any] | None = None,
+) -> Replay:
+    """The replay of what ``entrant`` ran, which knows the costs that it knew."""
+    from metasd.sim.replay.fidelity import counterpart
+
+    return counterpart(
         [name for name, _, _ in models.texts],
         trace,
         entrant.spec,
         draft_length=draft_length,
         reset=entrant.policy.reset,
-        prior=prior,
+        prior=None if entrant.baseline else prior,
         budget=how.max_new_tokens,
         costs=how.costs,
-        texts=entrant.session.texts,
-        arms=entrant.pool.names,
     )
+
+
+def check_replayed(entrant: Contender, replayed: Replay, how: Decoding) -> Fidelity:
+    """The finished run of ``entrant`` against ``replay_of`` it."""
+    from metasd.sim.replay.fidelity import against
+
+    texts = entrant.session.texts
+    return against(entrant.rounds, replayed, budget=how.max_new_tokens, texts=texts, arms=entrant.pool.names)

@@ -56,6 +56,7 @@ def open_models(
     device: str,
     dtype: str,
     attention: str | None = None,
+    engine: str = "auto",
     device_map: str | None = None,
     revision: str | None = None,
     skip_too_long: bool = False,
@@ -75,13 +76,14 @@ def open_models(
     sampling = Sampling(temperature, top_k, top_p)
     preview(drafters, target, draft_length=draft_length)  # a wrong SPEC is reported before anything is loaded
     how = {"device": device, "dtype": dtype, "attention": attention, "device_map": device_map, "revision": revision}
+    how["engine"] = engine
     loaded = open_target(target, ignore_generation_config, **how)
 
     def build() -> tuple[list[Drafter], Pool]:
         return build_drafters(drafters, loaded, draft_length=draft_length, sampling=sampling, seed=seed)
 
     opened, _ = build()  # one that does not fit this target is reported before anything is decoded
-    _say(heavier(loaded, opened))
+    _say(heavier(loaded, opened) + [note for d in opened for note in d.notes])
     left_out: list[str] | None = [] if skip_too_long else None
     texts = encode_all(loaded, prompts, raw=raw, max_new_tokens=max_new_tokens, drafters=opened, left_out=left_out)
     say_left_out(left_out, len(prompts))
@@ -129,7 +131,8 @@ def settings_of(target: Target) -> dict[str, Any]:
 
 def loading_config(target: Target, *, device_map: str | None, revision: str | None) -> dict[str, Any]:
     """What a result says of how its target was loaded: what was asked for, and what came of it."""
-    return {"dtype": target.dtype, **target.arithmetic, "device_map": device_map, "revision": revision}
+    made = {"engine": target.engine.name, "engine_reason": target.engine.reason}
+    return {"dtype": target.dtype, **target.arithmetic, **made, "device_map": device_map, "revision": revision}
 
 
 def say_left_out(ids: Sequence[str] | None, prompts: int) -> None:

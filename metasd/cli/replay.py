@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from metasd.cli.common import (
+    COSTS_HELP,
     POLICY_HELP,
     emit,
     json_option,
@@ -20,6 +21,7 @@ from metasd.cli.common import (
     trace_option,
     unaligned_option,
 )
+from metasd.core import shown
 
 
 @click.command("replay")
@@ -27,7 +29,7 @@ from metasd.cli.common import (
 @click.option("--policy", "specs", multiple=True, required=True, metavar="SPEC", help=f"{POLICY_HELP} (repeat).")
 @seeds_option(1)
 @click.option("--draft-length", type=int, help="Cut every arm to this draft length. Default: as recorded.")
-@click.option("--costs", type=click.Path(path_type=Path), help="costs.json of another machine.")
+@click.option("--costs", type=click.Path(path_type=Path), help=COSTS_HELP)
 @reset_option
 @prior_option
 @unaligned_option
@@ -49,6 +51,7 @@ def command(
     from metasd.sim.oracle.regret import rows as rows_of
     from metasd.sim.replay.run import replay
     from metasd.traces import open_trace
+    from metasd.traces.alike import nearly_one, sentences
 
     trace = open_trace(source, include_unaligned=include_unaligned)
     clock = load_costs(costs)
@@ -60,8 +63,11 @@ def command(
     rows = [row for outcome in outcomes for row in rows_of(outcome)]
     if not trace.exact:
         say_approximate(trace.manifest["approximation"])
+    notes = sentences(nearly_one(trace))
     if not as_json:
         show(rows, result_console())
+        for note in notes:
+            click.echo(shown.line(note))
         return
     config = {
         "trace": trace.name,
@@ -72,4 +78,4 @@ def command(
         "include_unaligned": include_unaligned,
         "policies": [outcome.settings for outcome in outcomes],
     }
-    emit(document("replay", config, rows))
+    emit(document("replay", config, rows, notes=notes))

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from metasd.cli import costs
 from metasd.cli.common import (
     POLICY_HELP,
     PROMPTS_HELP,
     FilePath,
     emit,
     json_option,
-    load_costs,
     load_prior,
     loading_options,
     model_options,
@@ -25,12 +25,15 @@ from metasd.cli.common import (
     reset_option,
     result_console,
 )
+from metasd.cli.costs import costs_option
 from metasd.core import shown
 
 if TYPE_CHECKING:
     from metasd.cli.models import Models
-    from metasd.runtime.contenders import Contender
+    from metasd.core.costs import CostModel
+    from metasd.runtime.contenders import Contender, Decoding
     from metasd.sim.replay.fidelity import Fidelity
+    from metasd.sim.replay.forecast import Forecast
 
 
 @click.command("run")
@@ -46,7 +49,7 @@ if TYPE_CHECKING:
     help="With --baseline: repetitions, each anew.",
 )
 @click.option("--quiet", is_flag=True, help="Do not print the answers.")
-@click.option("--costs", type=FilePath, help="costs.json of this machine, for policies that weigh time.")
+@costs_option
 @click.option(
     "--trace", metavar="TRACE", help="Trace of the same prompts: check the run against its replay, round by round."
 )
@@ -63,7 +66,7 @@ def command(
     baseline: bool,
     repeats: int,
     quiet: bool,
-    costs: Path | None,
+    costs_from: str,
     trace: str | None,
     svg: Path | None,
     reset: str | None,
@@ -79,17 +82,18 @@ def command(
     from metasd.cli.before import checked
     from metasd.cli.models import open_models, read_prompts
 
-    learned, clock = load_prior(prior), load_costs(costs)
+    learned, wanted = load_prior(prior), costs.asked(costs_from)
     prompts = read_prompts(prompt_file, prompt, options["turns"])
-    recorded, cut = checked(spec, options, prompts, trace=trace, costs=clock, prior=learned)
+    recorded, cut = checked(spec, options, prompts, trace=trace, costs=wanted, prior=learned)
     from metasd.cli import lossless
     from metasd.runtime import contenders as live
     from metasd.runtime import repeats as repeated
+    from metasd.runtime import worth
 
     models = open_models(prompts, prompt_file=prompt_file, **options)
     if recorded is not None:
         lossless.check_same(models, recorded, options["max_new_tokens"])
-    how = live.Decoding(options["max_new_tokens"], models.sampling, options["seed"], costs=clock, stops=models.stops)
+    how = _how(models, options, costs.known(wanted, spec, models, cut, recorded), checked=recorded is not None)
     times = repeats if baseline else 1
     anew = partial(live.contenders, [spec], partial(models.build, cut), baseline=baseline, prior=learned)
     first = anew()
@@ -100,17 +104,27 @@ def command(
     rows = repeated.merged([live.rows(each, models.texts) for each in runs])
     parted = live.parted(models.target, first, models.texts, how)
     lossless.warn(parted, len(models.texts), models.target.dtype)
-    fidelity = None
+    checks = None
     if recorded is not None:
-        fidelity = lossless.check_run(models, chosen, recorded, draft_length=cut, how=how, prior=learned)
+        checks = lossless.checks(models, first, rows, recorded, draft_length=cut, how=how, prior=learned)
     verdict = repeated.sentence(repeated.total(rows, chosen.spec)) if baseline else None
-    remarks = repeated.remarks(runs)
+    remarks, losses = repeated.remarks(runs), worth.of_run(first, how.costs, models.texts)
     if as_json:
         config = models.config | {"policy": chosen.policy.settings(), "baseline": baseline, "repeats": times}
-        more = {"fidelity": None if fidelity is None else fidelity.to_json(), "partings": lossless.to_json(parted)}
-        emit(document_of(models, chosen, config, rows) | more | {"verdict": verdict, "remarks": remarks})
+        more = lossless.checks_to_json(checks) | {"partings": lossless.to_json(parted)}
+        more |= {"verdict": verdict, "remarks": remarks, "losses": losses, "costs": costs.report(how.costs, chosen)}
+        emit(document_of(models, chosen, config, rows) | more)
         return
-    _print(rows, len(models.texts), fidelity, remarks, verdict)
+    _print(rows, len(models.texts), checks, [*remarks, *losses], verdict)
+
+
+def _how(models: Models, options: dict[str, Any], costs: CostModel | None, *, checked: bool) -> Decoding:
+    """How everyone decodes. A run that is checked goes by the costs alone, so that its replay can choose alike."""
+    from metasd.runtime.contenders import Decoding
+
+    clock = "model" if checked and costs is not None else "measured"
+    budget, seed = options["max_new_tokens"], options["seed"]
+    return Decoding(budget, models.sampling, seed, clock=clock, costs=costs, stops=models.stops)
 
 
 def _check_wanted(prompt_file: Path | None, prompt: str | None, svg: Path | None) -> None:
@@ -124,15 +138,18 @@ def _check_wanted(prompt_file: Path | None, prompt: str | None, svg: Path | None
 def _print(
     rows: Sequence[dict[str, Any]],
     texts: int,
-    fidelity: Fidelity | None,
+    checks: tuple[Fidelity, Sequence[Forecast]] | None,
     remarks: Sequence[str],
     verdict: str | None,
 ) -> None:
     """Tables, what makes them doubtful, and the closing sentence."""
+    from metasd.report.facts import show_forecasts
     from metasd.report.terminal import show
 
     show(rows, result_console())
-    if fidelity is not None:
+    if checks is not None:
+        fidelity, forecasts = checks
+        show_forecasts([f.to_json() for f in forecasts], result_console())
         others = f"{fidelity.texts_differing} of {texts} texts from the recorded ones"
         click.echo(f"{fidelity.rounds} rounds run, {fidelity.differing} of them differ from the replay; {others}")
     for remark in remarks:

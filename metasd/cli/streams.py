@@ -64,6 +64,8 @@ class Streams:
             self._stdout.reconfigure(errors="replace")
         if self._stdout is not None:
             sys.stdout = cast("TextIO", _Named(self._stdout))
+        if self._stderr is None:  # started without streams, as services are; numpy's modules write to it on import
+            sys.stderr = io.StringIO()
         _now.append(self)
         return self
 
@@ -83,7 +85,7 @@ class Streams:
         if self._stdout is None:
             return
         self._results = _Named(self._stdout)
-        sys.stdout = self._stderr if self._stderr is not None else io.StringIO()
+        sys.stdout = sys.stderr
         with suppress(OSError, ValueError, AttributeError):  # a stream without a descriptor, or closed
             self._stdout.flush()
             own = self._stdout.fileno() == 1

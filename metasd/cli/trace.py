@@ -1,4 +1,4 @@
-"""``metasd trace ...``: look at, check, split, import and make traces."""
+"""``metasd trace ...``: look at, check, split, import, export and make traces."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from metasd.cli.common import FilePath, emit, json_option, result_console
+from metasd.cli.common import FilePath, emit, json_option, result_console, unaligned_option
 from metasd.core import shown
 from metasd.core.limits import LONGEST_TEXT
 
 
 @click.group("trace")
 def group() -> None:
-    """Look at, check, split, import and make traces."""
+    """Look at, check, split, import, export and make traces."""
 
 
 @group.command("show")
@@ -61,13 +61,14 @@ def split(source: str, seed: int, outs: tuple[Path, Path]) -> None:
 @click.argument("form", metavar="FORMAT")
 @click.argument("path", type=FilePath)
 @click.option("--out", type=FilePath, required=True, help="Folder of the new trace.")
+@click.option("--tokenizer", metavar="NAME", help="The target's, to be kept by name; metasd trace text reads it.")
 @json_option
-def import_(form: str, path: Path, out: Path, as_json: bool) -> None:
+def import_(form: str, path: Path, out: Path, tokenizer: str | None, as_json: bool) -> None:
     """Import other people's traces: specdecode-bench or spec-bench."""
     from metasd.core.results import document
     from metasd.traces import describe, import_trace
 
-    made = import_trace(form, path, out)
+    made = import_trace(form, path, out, tokenizer=tokenizer)
     for warning in made.warnings:
         click.echo(shown.line(f"warning: {warning}"), err=True)
     if as_json:
@@ -76,6 +77,33 @@ def import_(form: str, path: Path, out: Path, as_json: bool) -> None:
     else:
         said = f"{out}: {made.prompts} prompts, {made.rows} positions, {made.unaligned} prompts unaligned"
         click.echo(shown.line(said))
+
+
+@group.command("text")
+@click.argument("source")
+@click.option("--tokenizer", metavar="NAME", help="Hub id or folder. Default: the one that the trace names.")
+def text(source: str, tokenizer: str | None) -> None:
+    """Keep the text of a trace's tokens with it, so that reports show words. Recordings have it already."""
+    from metasd.cli.spell import spell
+
+    click.echo(shown.line(spell(source, tokenizer)))
+
+
+@group.command("export")
+@click.argument("source")
+@click.option("--to", "form", type=click.Choice(["parquet"]), required=True, help="Format.")
+@click.option("--out", type=FilePath, metavar="FILE", help="File to write. Default: NAME.parquet, in this folder.")
+@unaligned_option
+def export(source: str, form: str, out: Path | None, include_unaligned: bool) -> None:
+    """Write a trace as a table, one row a prompt, position and drafter. Needs the extra metasd[parquet]."""
+    from metasd.core import files
+    from metasd.traces import open_trace
+    from metasd.traces.export import to_parquet
+
+    trace = open_trace(source, include_unaligned=include_unaligned)
+    out = out or Path(f"{trace.name.replace(' ', '-')}.{form}")
+    files.check_place(out)
+    click.echo(shown.line(f"{out}: {to_parquet(trace, out)} rows"))
 
 
 @group.command("synth")

@@ -5,7 +5,7 @@ Acceptance replays exactly; time is modelled. One trace can therefore be replaye
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,11 @@ class CostModel:
     error: float | None = None
     measured: dict[str, Any] = field(default_factory=dict)  # the raw timings the model was fitted to
 
+    @property
+    def widest(self) -> int:
+        """Tokens of the widest pass that was measured: behind it ``verify`` is flat, which no real pass is."""
+        return int(self.widths[-1])
+
     def verify(self, drafted: Ints, context: Ints) -> Floats:
         base = np.interp(drafted + 1, self.widths, self.verify_seconds)
         return np.asarray(base + self.verify_per_context * (context - self.context) + self.overhead)
@@ -65,6 +70,20 @@ class CostModel:
         behind = np.where(pool.plain[None, :], 0, lag[:, pool.drafter_of])
         total: Floats = self.verify(drafted, context[:, None]) + self.draft(drafter, drafted)
         return total + self.catch_up(drafter, behind)
+
+    def scaled(self, verify: float, drafters: Floats) -> CostModel:
+        """The same model with verification (overhead included) ``verify`` times as long, and drafting and catching up
+        of each of its drafters ``drafters`` [D] times."""
+        return replace(
+            self,
+            verify_seconds=self.verify_seconds * verify,
+            verify_per_context=self.verify_per_context * verify,
+            overhead=self.overhead * verify,
+            draft_fixed=self.draft_fixed * drafters,
+            draft_per_token=self.draft_per_token * drafters,
+            catch_up_fixed=self.catch_up_fixed * drafters,
+            catch_up_per_token=self.catch_up_per_token * drafters,
+        )
 
     def columns(self, pool: Pool) -> Ints:
         """[D] this model's column for each of the pool's drafters. Raises TraceError if one is missing."""
@@ -89,7 +108,20 @@ class CostModel:
         fields = {k: v for k, v in data.items() if k not in ("schema", "unit")}
         fields["drafters"] = tuple(fields["drafters"])
         arrays = {k: np.asarray(v, np.float64) for k, v in fields.items() if isinstance(v, list)}
-        return cls(**(fields | arrays))
+        made = cls(**(fields | arrays))
+        made.check()
+        return made
+
+    def check(self) -> None:
+        """Raises ValueError for numbers that cost nothing sensible: of other lengths, negative, or no numbers."""
+        by_drafter = ("draft_fixed", "draft_per_token", "catch_up_fixed", "catch_up_per_token")
+        lengths = {name: len(self.drafters) for name in by_drafter} | {"verify_seconds": len(self.widths)}
+        for name, length in lengths.items():
+            values = np.asarray(getattr(self, name), np.float64)
+            if values.shape != (length,) or not (np.isfinite(values) & (values >= 0)).all():
+                raise ValueError(f"{name} are not {length} numbers of 0 or more")
+        if not len(self.widths) or (np.diff(self.widths) <= 0).any():
+            raise ValueError(f"widths {self.widths.tolist()} do not ascend")
 
     def save(self, path: Path) -> None:
         """Write ``path``. Raises FileError."""

@@ -18,9 +18,9 @@ def loads(text: str | bytes) -> Any:
         raise ValueError("nested too deep") from None
 
 
-def dumps(value: Any, indent: int | None = None) -> str:
-    """``value`` as ASCII JSON; numbers that JSON has no word for (NaN, the infinities) are null."""
-    return json.dumps(_plain(value), allow_nan=False, indent=indent)
+def dumps(value: Any, indent: int | None = None, *, compact: bool = False) -> str:
+    """``value`` as ASCII JSON, ``compact``: without blanks; what JSON has no word for (NaN, the infinities) is null."""
+    return json.dumps(_plain(value), allow_nan=False, indent=indent, separators=(",", ":") if compact else None)
 
 
 def _plain(value: Any) -> Any:

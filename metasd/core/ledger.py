@@ -27,11 +27,13 @@ class Totals:
     emitted: float
     switches: float  # rounds whose arm differs from that of the round before in the same text
     catch_up: float  # tokens re-read because others produced them
+    checked: float  # tokens in the target's passes besides the last committed ones: as drafted, but for trees
     seconds: float | None
     draft_seconds: float | None
     verify_seconds: float | None
     catch_up_seconds: float | None
     arms: dict[str, float]  # rounds by arm
+    sources: dict[str, float]  # accepted tokens by the drafter that suggested them; UNNAMED: by none of the pool's
 
     @property
     def tokens_per_round(self) -> float | None:
@@ -49,10 +51,14 @@ class Totals:
         return self.accepted / self.drafted if self.drafted else None
 
 
+UNNAMED = "(planner)"
+"""Of ``Totals.sources``: what a planner knew itself."""
+
+
 class Ledger:
     """Sums of rounds by text. ``prompts`` is the number of texts (episodes) that ``Rounds.prompt`` can name."""
 
-    _COUNTS = ("rounds", "drafted", "accepted", "emitted", "switches", "catch_up")
+    _COUNTS = ("rounds", "drafted", "accepted", "emitted", "switches", "catch_up", "checked")
     _SECONDS = ("draft_seconds", "verify_seconds", "catch_up_seconds")
 
     def __init__(self, pool: Pool, prompts: int) -> None:
@@ -60,6 +66,7 @@ class Ledger:
         self.counts: dict[str, Ints] = {name: np.zeros(prompts, np.int64) for name in self._COUNTS}
         self.times: dict[str, NDArray[np.float64]] = {name: np.zeros(prompts) for name in self._SECONDS}
         self.arms: Ints = np.zeros((prompts, len(pool)), np.int64)
+        self.credit: Ints = np.zeros((prompts, len(pool.drafters) + 1), np.int64)
         self._last_arm: Ints = np.full(prompts, -1, np.int64)
         self._timed = True
 
@@ -71,11 +78,13 @@ class Ledger:
         counts: Mapping[str, Ints],
         times: Mapping[str, NDArray[np.float64]],
         arms: Ints,
+        credit: Ints,
         timed: bool,
     ) -> Ledger:
-        """The ledger whose arrays (``counts``, ``times``, ``arms``, by text) were kept elsewhere."""
+        """The ledger whose arrays (``counts``, ``times``, ``arms``, ``credit``, by text) were kept elsewhere."""
         ledger = cls(pool, len(arms))
         ledger.counts, ledger.times, ledger.arms, ledger._timed = dict(counts), dict(times), arms, timed
+        ledger.credit = credit
         return ledger
 
     def add(self, rounds: Rounds) -> None:
@@ -84,10 +93,15 @@ class Ledger:
         self.counts["rounds"][at] += 1
         for name in ("drafted", "accepted", "emitted", "catch_up"):
             self.counts[name][at] += getattr(rounds, name)
+        self.counts["checked"][at] += rounds.nodes
         last = self._last_arm[at]
         self.counts["switches"][at] += (last >= 0) & (last != rounds.arm)
         self._last_arm[at] = rounds.arm
         self.arms[at, rounds.arm] += 1
+        if rounds.credit is None:
+            self.credit[at, self.pool.drafter_of[rounds.arm]] += rounds.accepted
+        else:
+            self.credit[at] += rounds.credit
         if rounds.seconds is None:
             self._timed = False
             return
@@ -119,4 +133,8 @@ class Ledger:
         seconds = sum(v for v in times.values() if v is not None) if self._timed else None
         arms = {name: total(self.arms[:, i]) for i, name in enumerate(self.pool.names)}
         counts: dict[str, Any] = {name: total(values) for name, values in self.counts.items()}
-        return Totals(prompts=len(picked) // seeds, seconds=seconds, arms=arms, **counts, **times)
+        named = [*(d.name for d in self.pool.drafters), UNNAMED]
+        sources = {name: total(self.credit[:, i]) for i, name in enumerate(named)}
+        if not sources[UNNAMED]:
+            del sources[UNNAMED]
+        return Totals(prompts=len(picked) // seeds, seconds=seconds, arms=arms, sources=sources, **counts, **times)

@@ -1,17 +1,19 @@
-"""From the bytes of a prompt file to its rows: JSON lines as editors, spreadsheets and other programs write them.
+"""From the bytes of a prompt file to its rows: JSON lines or CSV, as editors, spreadsheets and programs write them.
 
-Knows encodings, line ends and JSON; what a row's keys mean is ``metasd.core.prompts``'s business. Accepted besides
+Knows encodings, line ends, JSON and CSV; what a row's keys mean is ``metasd.core.prompts``'s business. Accepted besides
 UTF-8 lines: a byte order mark, UTF-16 and UTF-32, CRLF and CR, blank lines, objects that span lines, one JSON array.
 """
 
 from __future__ import annotations
 
 import codecs
+import csv
 import json
 import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +103,38 @@ def rows(text: str, name: str) -> list[Row]:
     return found
 
 
+def table(text: str, name: str) -> list[Row]:
+    """The rows of a spreadsheet's CSV or TSV file as objects: the first line names the keys, empty cells are left out.
+
+    Separated by whichever of comma, semicolon and tab the first line has most of. A row's number is its first line's.
+    Raises UsageError, naming the line, for a cell without a key, a key given twice, and quotes that never close.
+    """
+    head = text.partition("\n")[0]
+    given = (line + "\n" for line in text.split("\n"))
+    reader = csv.reader(given, delimiter=max(",;\t", key=head.count), strict=True)
+    found: list[Row] = []
+    keys: list[str] = []
+    line = 1
+    try:
+        for cells in reader:
+            where = f"{name} line {line}"
+            if not keys:
+                keys = [cell.strip() for cell in cells]
+                if twice := next((key for key in keys if key and keys.count(key) > 1), None):
+                    raise UsageError(f"{where}: key {twice!r} stands twice; name every column once")
+            elif any(cell.strip() for cell in cells):
+                if any(cell.strip() and not key for key, cell in zip_longest(keys, cells, fillvalue="")):
+                    raise UsageError(f"{where}: a cell has no key above it; name every column in the first line")
+                value = {key: cell for key, cell in zip(keys, cells, strict=False) if cell.strip()}
+                found.append(Row(line, where, value))
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise UsageError(f"{name} line {line}: not CSV ({error}); save the file as CSV anew") from None
+    for row in found:
+        check_text(row.value, row.where)
+    return found
+
+
 def check_text(value: Any, where: str) -> None:
     """Raises UsageError where a text in ``value`` is not valid Unicode: half of a UTF-16 pair."""
     if isinstance(value, str):
@@ -128,7 +162,9 @@ def _value(text: str, where: str) -> Any:
     try:
         return jsontext.loads(text)
     except ValueError as error:
-        raise UsageError(f"{where}: not JSON ({error})") from None
+        raise UsageError(
+            f"{where}: not JSON ({error}); write one JSON object a line, or name it .csv or .txt"
+        ) from None
 
 
 def _array(text: str, name: str) -> Iterator[Row]:

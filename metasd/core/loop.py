@@ -1,11 +1,12 @@
-"""The decoding loop: the same ten lines live and in replay."""
+"""The decoding loop: the same dozen lines live and in replay."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from metasd.core.ledger import Ledger
+from metasd.core.plans import Judged, Plan, Suggest
 from metasd.core.records import Context, Ints, Revealed, Rounds, Session
 
 
@@ -23,16 +24,23 @@ class Chooser(Protocol):
 
     def observe(self, revealed: Revealed) -> None: ...
 
+    @property
+    def plans(self) -> bool: ...
+
+    def plan(self, context: Context, suggest: Sequence[Suggest]) -> Sequence[Plan]: ...
+
+    def judge(self, rounds: Rounds, judged: Sequence[Judged]) -> None: ...
+
 
 def decode(
     session: Session,
     policy: Chooser,
-    ledger: Ledger,
+    ledger: Ledger | None,
     *,
     texts: int | None = None,
     on_rounds: Callable[[Rounds], object] | None = None,
 ) -> None:
-    """Decode the texts of ``session``, choosing each round's arm with ``policy`` and summing into ``ledger``.
+    """Decode the texts of ``session``, ``policy`` choosing each round's arm or plan; summed into ``ledger``, if any.
 
     ``policy`` must have been bound to the session's pool and lanes (``Policy.bind``).
     texts: return once that many texts have been finished; all of them by default.
@@ -42,11 +50,16 @@ def decode(
     while not session.done and (texts is None or finished < texts):
         if len(session.fresh):
             policy.begin(session.fresh, session.keys[session.fresh])
-        rounds = session.play(policy.select(session.context))
-        policy.update(rounds)
+        if policy.plans:
+            rounds = session.play_plans(policy.plan(session.context, session.suggest))
+            policy.judge(rounds, session.judged)
+        else:
+            rounds = session.play(policy.select(session.context))
+            policy.update(rounds)
         if policy.feedback == "full":
             policy.observe(session.reveal())
-        ledger.add(rounds)
+        if ledger is not None:
+            ledger.add(rounds)
         finished += int(rounds.finished.sum())
         if on_rounds is not None:
             on_rounds(rounds)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from metasd.core.errors import UsageError
 from metasd.core.pool import Pool
-from metasd.core.records import Context, Ints, Rounds
+from metasd.core.records import UNKNOWN_BUDGET, Context, Ints, Rounds
 from metasd.core.signals import INDEX, SIGNALS
 
 DEFAULT = ("position", "available", "last")
@@ -104,7 +104,7 @@ class ContextEncoder:
 
     def _position_group(self, out: NDArray[np.float32], row: int, context: Context, at: slice | Ints) -> int:
         t = context.position.astype(np.float32)
-        budget = t + context.remaining.astype(np.float32)
+        budget = np.where(context.remaining >= UNKNOWN_BUDGET, np.inf, t + context.remaining).astype(np.float32)
         np.divide(t, np.maximum(budget, 1, out=budget), out=out[row])
         return row + 1
 

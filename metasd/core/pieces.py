@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 from metasd.core.pool import Pool
 
-_UNFINISHED = "\ufffd"  # what tokenizers decode the first bytes of a character to
+UNFINISHED = "\ufffd"
+"""What tokenizers decode the first bytes of a character to."""
 
 
 class Speller:
@@ -25,7 +26,7 @@ class Speller:
         """The text that ``token`` completes."""
         self._ids.append(token)
         text = self._decode(self._ids)
-        if text.endswith(_UNFINISHED):
+        if text.endswith(UNFINISHED):
             return ""
         kept = cut(text, self._stops)
         return self._up_to(kept[: len(kept) - _begun(kept, self._stops)] if kept == text else kept)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from metasd.core.cache_rule import COMMITTED, PREFIX, RULES
 from metasd.core.errors import UsageError
 
 PLAIN = "plain"
@@ -26,6 +27,9 @@ class DrafterInfo:
     free: its proposals come from tokens alone, so looking is free and it never lags behind the text.
     deterministic: it proposes one token per position with certainty (q is one-hot), so whether a draft token is
     accepted is fixed by the committed text at every temperature.
+    needs: layers of the target whose states it reads, as ``hidden_states`` of transformers counts them; -1 is the state
+        behind the last norm.
+    cache_rule: what of its cache stays valid behind a round (``core.cache_rule``). Raises UsageError for another word.
     """
 
     name: str
@@ -33,6 +37,13 @@ class DrafterInfo:
     free: bool
     deterministic: bool
     settings: Mapping[str, Any] = field(default_factory=dict)
+    needs: tuple[int, ...] = ()
+    cache_rule: str = PREFIX
+
+    def __post_init__(self) -> None:
+        if self.cache_rule not in RULES:
+            raise UsageError(f"cache rule {self.cache_rule!r} of drafter {self.name!r} is none of {', '.join(RULES)}")
+        object.__setattr__(self, "needs", tuple(self.needs))  # lists come from JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +64,7 @@ class Pool:
         drafter_of: [K] int64, drafter of each arm; plain arms hold 0 and are told apart by ``plain``.
         draft_length: [K] int64, draft length of each arm.
         plain: [K] bool, arms that draft nothing.
+        committed: [D] bool, drafters under that cache rule.
         max_draft_length: G, the longest draft length of any arm; rewards are scaled by it, so arms of different
             draft lengths stay comparable.
     """
@@ -72,6 +84,7 @@ class Pool:
         self.plain = self.draft_length == 0
         self.max_draft_length = int(self.draft_length.max())
         self.free = np.array([d.free for d in self.drafters], bool)
+        self.committed = np.array([d.cache_rule == COMMITTED for d in self.drafters], bool)
 
     def _arm(self, drafter: int, draft_length: int) -> Arm:
         if draft_length < 0:
@@ -102,6 +115,17 @@ class Pool:
             raise UsageError(f"arm {name!r} {problem}; choose one of {', '.join(self.names)}")
         return found[0]
 
+    @property
+    def longest(self) -> list[int]:
+        """[D] the longest draft length of each drafter's arms. Raises UsageError for a drafter without an arm."""
+        lengths = [
+            max((a.draft_length for a in self.arms if a.drafter == d), default=0) for d in range(len(self.drafters))
+        ]
+        for drafter, length in zip(self.drafters, lengths, strict=True):
+            if length < 1:
+                raise UsageError(f"drafter {drafter.name!r} has no arm in the pool; give it one or leave it out")
+        return lengths
+
     def with_plain(self) -> Pool:
         """The same pool with an arm that drafts nothing, behind all others where it had none: plain is always legal."""
         if self.plain.any():
@@ -124,6 +148,8 @@ class Pool:
                     "deterministic": d.deterministic,
                     "settings": dict(d.settings),
                 }
+                | ({"needs": list(d.needs)} if d.needs else {})  # absent as in older traces, which stay as they are
+                | ({"cache_rule": d.cache_rule} if d.cache_rule != PREFIX else {})
                 for d in self.drafters
             ],
             "arms": [{"drafter": a.drafter, "draft_length": a.draft_length} for a in self.arms],

@@ -23,6 +23,9 @@ TOTAL = "all"
 STDIN = "-"
 """What stands for standard input where a prompt file, or a prompt, is named."""
 
+TABLES = (".csv", ".tsv")
+"""Endings of the names of files that are tables."""
+
 KEYS = ("id", "domain", "prompt", "messages", "system", "stop", "question_id", "category", "turns", "reference")
 """Keys of a line. ``reference`` is Spec-Bench's: an answer to compare with, which is not read."""
 
@@ -86,8 +89,9 @@ def load_prompts(path: Path | str, turns: Literal["first", "all"] = "first") -> 
     - ``question_id``, ``category``, ``turns``: Spec-Bench's questions.
 
     Each may have ``id``, ``domain``, ``system`` (a text before the conversation) and ``stop`` (a text or several that
-    end the answer). A file called ``*.txt`` is one prompt, the whole of it without its last line break, with its
-    name as id. ``-`` reads JSON lines from standard input.
+    end the answer). A file called ``*.csv`` or ``*.tsv`` has the same keys as its first line, and a prompt a row. A
+    file called ``*.txt`` is one prompt, the whole of it without its last line break, with its name as id. ``-`` reads
+    JSON lines from standard input.
 
     ``turns``: keep only the first turn of a question, or all of them. A missing domain is ``default``, a missing id
     ``line-N``. Blank lines are skipped. Raises UsageError, naming the line, for anything else, an unknown key
@@ -102,7 +106,8 @@ def load_prompts(path: Path | str, turns: Literal["first", "all"] = "first") -> 
             raise UsageError(f"{name} holds no prompt; write some text into it")
         return [Prompt(Path(path).stem, DEFAULT_DOMAIN, (text.removesuffix("\n"),))]
     prompts: dict[str, Prompt] = {}
-    for row in lines.rows(text, name):
+    read = lines.table if Path(path).suffix.lower() in TABLES else lines.rows
+    for row in read(text, name):
         prompt = _parse(row.value, row.number, row.where, turns)
         if prompt.id in prompts:
             raise UsageError(f"{row.where}: id {prompt.id!r} was used before; ids must differ")

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from metasd.core.plans import Judged, Plan, Suggest
 from metasd.core.pool import Pool
 
 Ints = NDArray[np.int64]
@@ -25,6 +26,10 @@ Bools = NDArray[np.bool_]
 
 NO_END = np.int64(1 << 40)
 """``ends_in`` of a text whose end is not in sight; as a trace row, an end that is not on this trace."""
+
+
+UNKNOWN_BUDGET = np.int64(1 << 40)
+"""``Context.remaining`` where nobody knows how many tokens are allowed: larger than any text, at every position."""
 
 
 class StopReason(IntEnum):
@@ -50,13 +55,17 @@ class Context:
     """
 
     position: Ints  # [B] tokens committed so far on the lane
-    remaining: Ints  # [B] tokens still allowed, >= 1 while the lane runs
+    remaining: Ints  # [B] tokens still allowed, >= 1 while the lane runs; UNKNOWN_BUDGET where none is known (imports)
     available: Bools  # [B, K] arms whose drafter has a proposal now; plain arms always are
     signals: Floats | None = None  # [B, D, F] see metasd.core.signals, NaN where a drafter has none
     lag: Ints | None = None  # [B, D] tokens a drafter would have to catch up if chosen now
     cost: Floats | None = None  # [B, K] expected seconds of a round with each arm, catch-up included; NaN if unknown
+    pays: Bools | None = None  # [B, K] arms that a fully accepted draft would make faster than plain; plain itself is
     tail: Ints | None = None  # [B, 2] the last two tokens of the text, newest last; -1 where there is none
     proposal: Ints | None = None  # [B, D] first token each free drafter proposes now; -1 where it has none
+    passes: Floats | None = None  # [B, N + 1] expected seconds of a pass of 0..N plan nodes; None without a clock
+    drafting: Floats | None = None  # [B, D, G + 1] expected seconds of asking for 0..G tokens; inf where none
+    branches: bool = True  # whether a plan may be more than a chain
 
 
 @dataclass(slots=True)
@@ -77,9 +86,16 @@ class Rounds:
     draft_seconds: Floats | None = None  # [n] measured live, modelled in replay
     verify_seconds: Floats | None = None  # [n]
     catch_up_seconds: Floats | None = None  # [n]
+    checked: Ints | None = None  # [n] nodes of a plan in the target's pass; None: as many as drafted, as in a chain
+    credit: Ints | None = None  # [n, D + 1] accepted tokens by the drafter that suggested them, the last of none; plans
 
     def __len__(self) -> int:
         return len(self.lane)
+
+    @property
+    def nodes(self) -> Ints:
+        """[n] tokens in the target's pass besides the last committed one: what verification costs."""
+        return self.drafted if self.checked is None else self.checked
 
     @property
     def seconds(self) -> Floats | None:
@@ -98,7 +114,8 @@ class Rounds:
     def counts(self) -> list[tuple[int, ...]]:
         """Everything but seconds and overlap, as comparable tuples; used to compare run with replay."""
         columns = (self.prompt, self.arm, self.position, self.drafted, self.accepted, self.emitted, self.stop)
-        stacked = np.stack([*columns, self.finished.astype(np.int64), self.catch_up], axis=1)
+        tree = () if self.checked is None else (self.checked,)
+        stacked = np.stack([*columns, self.finished.astype(np.int64), self.catch_up, *tree], axis=1)
         return [tuple(int(v) for v in row) for row in stacked]
 
 
@@ -146,6 +163,8 @@ def settle(
     draft_seconds: Floats | None = None,
     verify_seconds: Floats | None = None,
     catch_up_seconds: Floats | None = None,
+    checked: Ints | None = None,
+    rejected: Bools | None = None,
 ) -> Rounds:
     """Turn what a draft and its verification said into Rounds. The only maker of a ``Rounds``.
 
@@ -155,6 +174,8 @@ def settle(
         proposed: tokens the drafter offered (0: it had no proposal).
         agreed: how many leading offered tokens the target agrees with; may exceed what was drafted.
         ends_in: emitted tokens after which the text is over (1 = the next token ends it), NO_END if not in sight.
+        checked, rejected: of trees: nodes in the pass, and whether the last standing node had children, none of which
+            stood. ``proposed`` is then the depth of the deepest node and ``agreed`` that of the standing path.
 
     Definitions, once for the whole project:
         drafted = min(proposed, draft_length, remaining - 1): the round always yields one token of the target's.
@@ -169,8 +190,9 @@ def settle(
     emitted = np.minimum(agreed + 1, ends_in)
     accepted = np.minimum(agreed, emitted)
     text_over = ends_in <= agreed + 1
-    full = np.where(drafted == draft_length, _DRAFT_LIMIT, np.where(drafted == limit, _BUDGET_ENDED, _PROPOSAL_ENDED))
-    stop = np.where(ends_in <= agreed, _TEXT_ENDED, np.where(agreed < drafted, _REJECTED, full))
+    full = np.where(agreed == draft_length, _DRAFT_LIMIT, np.where(agreed == limit, _BUDGET_ENDED, _PROPOSAL_ENDED))
+    fell = agreed < drafted if rejected is None else rejected
+    stop = np.where(ends_in <= agreed, _TEXT_ENDED, np.where(fell, _REJECTED, full))
     return Rounds(
         lane=lane,
         prompt=prompt,
@@ -186,6 +208,7 @@ def settle(
         draft_seconds=draft_seconds,
         verify_seconds=verify_seconds,
         catch_up_seconds=catch_up_seconds,
+        checked=checked,
     )
 
 
@@ -227,4 +250,18 @@ class Session(Protocol):
 
     def reveal(self) -> Revealed:
         """Full information on the tokens committed by the last play."""
+        ...
+
+    @property
+    def suggest(self) -> Sequence[Suggest]:
+        """[B] what a planner may ask of each lane; there in sessions made with ``plans``."""
+        ...
+
+    def play_plans(self, plans: Sequence[Plan]) -> Rounds:
+        """As ``play``, with a plan for each lane; those of lanes that are done are ignored."""
+        ...
+
+    @property
+    def judged(self) -> Sequence[Judged]:
+        """[n] what the last ``play_plans`` said, in the order of its rounds."""
         ...

@@ -18,6 +18,7 @@ from metasd.core.records import Ints
 SCHEMA = 1
 ALL = "all"  # the domain of a total
 BEST_FIXED = "best fixed arm"  # of a whole trace, in hindsight: what differences are taken to by default
+OPTIMUM = "clairvoyant optimum"
 SIGNIFICANT = 0.05  # what is told from chance, after correction for the number of comparisons
 STARTS = ("first_token_seconds", "prefill_tokens_per_second", "begin_seconds")
 """Mean seconds from a prompt to its first tokens, prompt tokens a second of the target's reading, and mean seconds that
@@ -60,6 +61,7 @@ def row(
 
     regret_rounds: hindsight regret, rounds minus those of the best fixed arm of each prompt in hindsight, summed over
         prompts; also under the name ``hindsight_regret_rounds``.
+    checked: nodes in the target's passes; those of chains are all ``drafted``. sources: accepted tokens by drafter.
     oracle_rounds: rounds of the clairvoyant optimum on the same prompts, so oracle_rounds / rounds is the
         fraction of it that was reached.
     same_text: how many of the ``prompts`` texts are plain decoding's, token for token.
@@ -72,6 +74,7 @@ def row(
     values |= {name: getattr(totals, name) for name in ("draft_seconds", "verify_seconds", "catch_up_seconds")}
     values |= {"acceptance": totals.acceptance, "speedup": speedup}
     values |= {"switches": totals.switches, "catch_up": totals.catch_up, "arms": totals.arms}
+    values |= {"checked": totals.checked, "sources": totals.sources}
     head = {"policy": policy, "reset": reset, "domain": domain}
     values |= {"regret_rounds": regret_rounds, "hindsight_regret_rounds": regret_rounds, "oracle_rounds": oracle_rounds}
     values |= {"same_text": same_text}

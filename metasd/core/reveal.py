@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from metasd.core.errors import UsageError
 from metasd.core.pool import Pool
 from metasd.core.records import Bools, Floats, Ints, Revealed
 from metasd.core.signals import F, rounded
@@ -131,6 +132,18 @@ class LiveRevealer:
             censored=np.array([c for _, c in rows], bool),
             signals=np.array([p.signals for p, _ in rows], np.float32).reshape(-1, drafters, F),
         )
+
+
+def revealer_of(pool: Pool, feedback: str, scope: str, censored: bool, *, sampled: bool) -> LiveRevealer | None:
+    """Who gathers full information; None for bandit feedback. Raises UsageError for an unknown word."""
+    if feedback not in ("bandit", "full"):
+        raise UsageError(f"feedback {feedback!r} is unknown; use bandit or full")
+    if scope not in ("free", "all"):
+        raise UsageError(f"scope {scope!r} is unknown; use free or all")
+    if feedback == "bandit":
+        return None
+    inside = np.ones_like(pool.free) if scope == "all" else pool.free.copy()
+    return LiveRevealer(pool, inside, sampled=sampled, censored=censored)
 
 
 def joined(parts: Sequence[Revealed]) -> Revealed:

@@ -49,6 +49,9 @@ REWARDS: dict[str, Reward] = {
     "tokens_per_second": tokens_per_second,
 }
 
+UNBOUNDED = ("tokens_per_second",)
+"""Rewards that may exceed 1."""
+
 
 def resolve(name: str, *, overlap: bool) -> str:
     """The reward called ``name``; ``auto`` is block_divergence where overlap is recorded, else block_efficiency."""

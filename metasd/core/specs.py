@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 import types
 import typing
 from collections.abc import Callable
 from typing import Any
 
 from metasd.core.errors import UsageError
+
+_COMMA = re.compile(r"(?<!\\),")
 
 
 def parse(spec: str) -> tuple[str, dict[str, str]]:
@@ -21,10 +24,13 @@ def parse(spec: str) -> tuple[str, dict[str, str]]:
 
 
 def settings(rest: str, spec: str, lead: str) -> dict[str, str]:
-    """``key=value,...`` of ``spec`` by key, written after ``lead``. Raises UsageError naming the part without ``=``."""
+    """``key=value,...`` of ``spec`` by key, written after ``lead``; a comma inside a value is ``\\,``.
+
+    Raises UsageError naming the part without ``=``.
+    """
     found: dict[str, str] = {}
-    for part in filter(None, (p.strip() for p in rest.split(","))):
-        key, equals, value = part.partition("=")
+    for part in filter(None, (p.strip() for p in _COMMA.split(rest))):
+        key, equals, value = part.replace("\\,", ",").partition("=")
         if not equals:
             raise UsageError(f"{part!r} in {spec!r} is not key=value; write {lead}{part}=...")
         if key.strip() in found:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import DynamicCache
 
 from metasd.drafters.ngrams import ORDER
 from metasd.runtime.engine.forward import Forward
+from metasd.runtime.engine.support import croppable_cache
 from metasd.runtime.load import Target
 from metasd.runtime.stops import ends_in
 
@@ -56,7 +56,7 @@ def greedy_answers(
         [pad + [1] * len(p) for pad, p in zip(padding, prompts, strict=True)], device=target.device
     )
     forward = Forward(target.model)
-    cache, alive = DynamicCache(config=target.model.config), list(range(len(prompts)))
+    cache, alive = croppable_cache(target.model), list(range(len(prompts)))
     answers: list[list[int]] = [[] for _ in prompts]
     made = target.processors()
     processes = None if made is None else [made.text(prompt, max_new_tokens) for prompt in prompts]

@@ -81,6 +81,15 @@ class Drafter(Protocol):
         """What it drafts from, for a recorder; a drafter without it is recorded only if free and deterministic."""
         return None
 
+    def watch(self, features: Any) -> None:
+        """The target's states (``runtime.engine.features``) on the texts to come, where ``info.needs`` names some."""
+        return
+
+    @property
+    def notes(self) -> list[str]:
+        """What its user should know of how it was opened."""
+        return []
+
     def check_fits(self, prompt_id: str, prompt: int, budget: int) -> None:
         """Raises TooLongError for a text of ``prompt`` tokens and a ``budget`` that it cannot read."""
         return  # mypy takes an empty body for an abstract method

@@ -26,19 +26,20 @@ class Match(NamedTuple):
 class ContextIndex:
     """All runs of ``min_order`` to ``max_order`` tokens of one growing text.
 
-    ``append`` costs one dictionary entry per order; ``longest`` one look-up per order.
+    ``append`` costs one dictionary entry per order; ``longest`` one look-up per order. ``occurrences(run)`` are those
+    of one run, oldest first, None when it never occurred with a token behind it.
     """
 
     def __init__(self, min_order: int, max_order: int) -> None:
         self.min_order = min_order
         self.max_order = max_order
-        self.tokens: list[int] = []
-        self._occurrences: dict[tuple[int, ...], list[int]] = {}
+        self.begin(())
 
     def begin(self, tokens: Iterable[int]) -> None:
         """Forget the text and start with ``tokens``."""
-        self.tokens = []
-        self._occurrences = {}
+        self.tokens: list[int] = []
+        self._occurrences: dict[tuple[int, ...], list[int]] = {}
+        self.occurrences = self._occurrences.get
         for token in tokens:
             self.append(token)
 
@@ -54,10 +55,6 @@ class ContextIndex:
             else:
                 known.append(here)
         tokens.append(token)
-
-    def occurrences(self, run: tuple[int, ...]) -> list[int] | None:
-        """Occurrences of ``run``, oldest first; None when it never occurred with a token behind it."""
-        return self._occurrences.get(run)
 
     def longest(self) -> Match | None:
         """The longest run at the end of the text that occurred before, None without one."""

@@ -7,7 +7,7 @@ share of its occurrences that did.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,7 +33,8 @@ class Table(Protocol):
 
     order: int
 
-    def get(self, run: Run) -> Entry | None: ...
+    @property
+    def get(self) -> Callable[[Run], Entry | None]: ...
 
 
 class NgramCounts:
@@ -93,14 +94,12 @@ class NgramTable:
 
     def __init__(self, entries: dict[Run, Entry], info: TableInfo) -> None:
         self._entries = entries
+        self.get = entries.get  # the entry of a run, None when it is unknown
         self.info = info
         self.order = info.order
 
     def __len__(self) -> int:
         return len(self._entries)
-
-    def get(self, run: Run) -> Entry | None:
-        return self._entries.get(run)
 
     def largest(self) -> int:
         """The largest token id in it, -1 when it is empty."""

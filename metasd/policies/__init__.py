@@ -15,6 +15,7 @@ from metasd.policies.frontier.policy import Frontier
 from metasd.policies.full import FixedShare, HedgeSpec
 from metasd.policies.learned import SB3
 from metasd.policies.linear import LinUCB
+from metasd.policies.planner.policy import Planner
 from metasd.policies.ratio import Goodput, RatioUCB
 from metasd.policies.rules import Fixed, LookupFirst, Random
 from metasd.policies.switching import UCB2, TsallisSwitch
@@ -24,6 +25,8 @@ from metasd.policies.ucb import KLUCB, MOSS, UCB1, UCBV, MetaSDUCB, UCBSpec, UCB
 POLICIES: dict[str, type[Policy]] = {
     # the policy that wins; docs/default-policy.md
     "default": Frontier,
+    # trees instead of arms; docs/planner.md
+    "planner": Planner,
     # rules
     "fixed": Fixed,
     "random": Random,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from metasd.core import rewards
 from metasd.core.errors import UsageError
 from metasd.core.noise import Keys, LaneNoise
+from metasd.core.plans import Judged, Plan, Suggest
 from metasd.core.pool import Pool
 from metasd.core.records import Bools, Context, Floats, Ints, Revealed, Rounds, StopReason
 from metasd.policies.drawing import row_sum
@@ -38,22 +39,30 @@ class Policy(ABC):
     Class attributes:
         feedback: "bandit" (its own rounds) or "full" (also ``observe``).
         scope: with full feedback, "free" for drafters whose counterfactuals cost no model pass, or "all".
-        reads: optional Context fields it wants filled: "signals", "lag", "cost", "tail", "proposal".
+        reads: optional Context fields it wants filled: "signals", "lag", "cost", "pays", "tail", "proposal".
         default_reset: "prompt" (forget at every text) or "never" (keep what was learned).
+        unit_reward: its formulas hold for rewards within [0, 1] only, so others are refused.
         censored: with full feedback, whether it also wants lengths cut off at the frontier, flagged.
+        plans: it returns plans instead of arms: ``plan`` and ``judge`` take the place of ``select`` and ``update``.
     """
 
     feedback: ClassVar[Literal["bandit", "full"]] = "bandit"
     scope: ClassVar[Literal["free", "all"]] = "free"
     reads: ClassVar[frozenset[str]] = frozenset()
     default_reset: ClassVar[Literal["prompt", "never"]] = "prompt"
+    unit_reward: ClassVar[bool] = False
     censored: ClassVar[bool] = False
+    plans: ClassVar[bool] = False
 
     pool: Pool
     lanes: int
     noise: LaneNoise
 
     def __init__(self, reward: str = "auto", mask: bool = True) -> None:
+        if self.unit_reward and reward in rewards.UNBOUNDED:
+            raise UsageError(
+                f"reward {reward!r} is not within 0 and 1, which {type(self).__name__} needs; use reward=tokens"
+            )
         self.reward_name = reward
         self.mask = mask
 
@@ -75,6 +84,7 @@ class Policy(ABC):
             "feedback": self.feedback,
             "scope": self.scope,
             "censored": self.censored,
+            "plans": self.plans,
         }
 
     def settings(self) -> dict[str, Any]:
@@ -119,6 +129,14 @@ class Policy(ABC):
 
     def observe(self, revealed: Revealed) -> None:  # noqa: B027 - only full-feedback policies need it
         """Learn from full information; called after ``update`` when ``feedback`` is "full"."""
+
+    def plan(self, context: Context, suggest: Sequence[Suggest]) -> Sequence[Plan]:
+        """[B] what each lane checks next, for a policy that ``plans``."""
+        raise NotImplementedError(f"{type(self).__name__} chooses arms")
+
+    def judge(self, rounds: Rounds, judged: Sequence[Judged]) -> None:
+        """Learn from rounds of plans."""
+        raise NotImplementedError(f"{type(self).__name__} chooses arms")
 
     def inherit(self, lanes: Ints, source: int) -> None:
         """``lanes`` know from now on what lane ``source`` has learned; call ``begin`` for their texts behind it."""
@@ -172,6 +190,23 @@ class Policy(ABC):
 def best(index: Floats, allowed: Bools) -> Ints:
     """[B] the allowed arm with the largest index; ties go to the first in pool order."""
     return np.argmax(np.where(allowed, index, -np.inf), axis=1)
+
+
+def worthwhile(context: Context, allowed: Bools) -> Bools:
+    """``allowed`` [B, K] without arms that cannot pay (``Context.pays``), where that leaves any."""
+    if context.pays is None:
+        return allowed
+    paying = allowed & context.pays
+    return np.where(paying.any(axis=1, keepdims=True), paying, allowed)
+
+
+STALL = 4.0
+"""Times its expected seconds from which a round is a stall: a machine that stops says nothing of its arm."""
+
+
+def unstalled(seconds: Floats, expected: Floats) -> Floats:
+    """[n] ``seconds`` that rounds took; of those that stalled, what was ``expected`` (inf: nobody knows)."""
+    return np.where(seconds > STALL * expected, expected, seconds)
 
 
 TINY = 1e-9

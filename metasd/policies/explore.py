@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from metasd.core.records import Bools, Context, Floats, Ints, Rounds
+from metasd.core.records import UNKNOWN_BUDGET, Bools, Context, Floats, Ints, Rounds
 from metasd.policies.base import IndexPolicy, Policy, best, within
 from metasd.policies.drawing import draw, prefer
 
@@ -16,14 +16,14 @@ class SequentialHalving(Policy):
 
     Karnin, Koren, Somekh 2013: ceil(log2 K) phases; in each, every survivor is played
     floor(budget / (survivors * phases)) rounds, at least 1. The budget is ``share`` of the tokens a text may have when
-    it begins (a round yields at least one). An arm's worth is its mean over all its rounds so far; the paper's analysis
-    counts those of the phase alone. A phase ends after its number of rounds, whatever was available in it;
-    an arm that was never available counts as reward 0.
+    it begins (a round yields at least one), of ``assumed`` tokens where nobody knows how many that are (imports). An
+    arm's worth is its mean over all its rounds so far; the paper's analysis counts those of the phase alone. A phase
+    ends after its number of rounds, whatever was available in it; an arm that was never available counts as reward 0.
     """
 
-    def __init__(self, share: float = 0.1, reward: str = "auto", mask: bool = True) -> None:
+    def __init__(self, share: float = 0.1, assumed: int = 256, reward: str = "auto", mask: bool = True) -> None:
         super().__init__(reward, mask)
-        self.share = within("share", share, 0, 1)
+        self.share, self.assumed = within("share", share, 0, 1), within("assumed", assumed, 1)
 
     def allocate(self, lanes: int, arms: int) -> None:
         self.n = np.zeros((lanes, arms))
@@ -44,7 +44,8 @@ class SequentialHalving(Policy):
         return np.where(survivors > 1, each, 0.0)[:, None]
 
     def choose(self, context: Context, allowed: Bools) -> Ints:
-        self.budget[:] = np.where(self.budget == 0, self.share * context.remaining, self.budget)
+        tokens = np.where(context.remaining >= UNKNOWN_BUDGET, self.assumed, context.remaining)
+        self.budget[:] = np.where(self.budget == 0, self.share * tokens, self.budget)
         waiting = self.alive & (self.in_phase < self.quota(np.arange(self.lanes)))
         # those waiting tie, so that pool order plays each of them in one block
         index = np.where(waiting, 0.0, self.total / np.maximum(self.n, 1))

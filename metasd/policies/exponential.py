@@ -7,6 +7,7 @@ over the arms allowed in that round.
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import numpy as np
 
@@ -21,6 +22,8 @@ class Exp3(Policy):
     Auer et al. 2002, "The nonstochastic multiarmed bandit problem"; the rate is that of Bubeck and Cesa-Bianchi 2012,
     Theorem 3.1. Probabilities are renormalised over the allowed arms.
     """
+
+    unit_reward: ClassVar[bool] = True
 
     def allocate(self, lanes: int, arms: int) -> None:
         self.loss = np.zeros((lanes, arms))
@@ -65,15 +68,18 @@ class Exp3S(Policy):
     """EXP3.S: EXP3 with weights that share, for a best arm that changes ``changes`` times within ``horizon`` rounds.
 
     p = (1 - gamma) w / W + gamma / K;  w_i <- w_i exp(gamma x_i / K) + e alpha / K * W, x the reward over p.
-    Auer et al. 2002, section 8; alpha = 1 / T, gamma = sqrt(K (S ln(K T) + e) / ((e - 1) T)), at most 1.
+    Auer et al. 2002, section 8: alpha = 1 / T, gamma = min(1, sqrt(K (S ln(K T) + e) / ((e - 1) T))), S the hardness
+    of the sequence of best arms, which is 1 more than its changes (formulas from memory).
     """
+
+    unit_reward: ClassVar[bool] = True
 
     def __init__(self, horizon: int = 256, changes: int = 2, reward: str = "auto", mask: bool = True) -> None:
         super().__init__(reward, mask)
         self.horizon, self.changes = within("horizon", horizon, 1), within("changes", changes, 0)
 
     def allocate(self, lanes: int, arms: int) -> None:
-        spread = arms * (self.changes * math.log(arms * self.horizon) + math.e)
+        spread = arms * ((1 + self.changes) * math.log(arms * self.horizon) + math.e)
         self._gamma = min(1.0, math.sqrt(spread / ((math.e - 1) * self.horizon)))
         self.w = np.ones((lanes, arms))
         self.p = np.ones((lanes, arms))

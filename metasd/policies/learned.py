@@ -1,8 +1,8 @@
-"""Models trained with stable-baselines3 on ``MetaSD-v0``, as policies: the same live and in replay.
+"""Models trained with stable-baselines3 or sb3-contrib on ``MetaSD-v0``, as policies: the same live and in replay.
 
 The model sees what the environment showed it in training, encoded by the same
 ``metasd.core.observation.ContextEncoder``.
-stable-baselines3 is imported only when a model is bound; it is not a dependency.
+They are imported only when a model is bound; they are no dependencies.
 """
 
 from __future__ import annotations
@@ -20,15 +20,23 @@ from metasd.core.pool import Pool
 from metasd.core.records import Bools, Context, Floats, Ints, Rounds
 from metasd.policies.base import Policy, best
 
-ALGORITHMS = {"ppo": "PPO", "a2c": "A2C", "dqn": "DQN"}
+ALGORITHMS = {
+    "ppo": ("stable_baselines3", "PPO"),
+    "a2c": ("stable_baselines3", "A2C"),
+    "dqn": ("stable_baselines3", "DQN"),
+    "maskable-ppo": ("sb3_contrib", "MaskablePPO"),
+}
+"""Module and class of each ``algorithm``."""
 
 
 class SB3(Policy):
-    """A model trained with stable-baselines3 (ppo, a2c or dqn): plays the allowed arm that it rates highest.
+    """A trained model of stable-baselines3 (ppo, a2c, dqn) or sb3-contrib (maskable-ppo).
+
+    It plays the allowed arm that it rates highest.
 
     path: what ``model.save`` wrote. Loading it runs pickled code: load only models you trust.
     observe: the environment's ``observe`` groups in training, joined by "+", in the same order.
-    The model's rating is the probability (ppo, a2c) or the value (dqn) it gives each arm; it does not go on learning.
+    The model's rating is the probability it gives each arm (dqn: the value); it does not go on learning.
     """
 
     def __init__(self, path: str, algorithm: str = "ppo", observe: str = "+".join(DEFAULT), mask: bool = True) -> None:
@@ -86,12 +94,14 @@ class SB3(Policy):
 
 
 def load(path: str, algorithm: str) -> Any:
-    """The saved model, on the CPU. Raises UsageError without stable-baselines3, or when the file is no model of it."""
+    """The saved model, on the CPU. Raises UsageError without its package, or when the file is no model of it."""
+    module, name = ALGORITHMS[algorithm]
     try:
-        package = importlib.import_module("stable_baselines3")
+        package = importlib.import_module(module)
     except ImportError as error:
-        raise UsageError(f"policy sb3 needs stable-baselines3 ({error}); install it with pip") from error
+        named = module.replace("_", "-")
+        raise UsageError(f"policy sb3 needs {named} ({error}); install it with pip") from error
     try:
-        return getattr(package, ALGORITHMS[algorithm]).load(path, device="cpu")
+        return getattr(package, name).load(path, device="cpu")
     except (ValueError, KeyError, OSError) as error:
         raise UsageError(f"{path} is not a saved {algorithm} model ({error}); give what model.save wrote") from error

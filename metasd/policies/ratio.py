@@ -8,14 +8,14 @@ import numpy as np
 
 from metasd.core.errors import UsageError
 from metasd.core.records import Bools, Context, Floats, Ints, Rounds, StopReason
-from metasd.policies.base import TINY, IndexPolicy, best, within
+from metasd.policies.base import TINY, IndexPolicy, best, unstalled, within
 
 
 class Timed(IndexPolicy):
     """An index policy that knows what a round with each arm costs.
 
     Keeps ``n`` and ``total`` of emitted tokens, and of the same rounds the seconds of drafting and verifying (``work``)
-    and of catch-up (``caught``), all [B, K].
+    and of catch-up (``caught``), all [B, K]. Where costs are known, a stalled round counts as expected.
 
     stay: rounds that a drafter is expected to be kept once it has caught up. A catch-up is paid once, so a round bears
         1 / stay of it; at 1 the first drafter tried is hardly ever left, since every other one lags behind.
@@ -31,17 +31,19 @@ class Timed(IndexPolicy):
         super().allocate(lanes, arms)
         self.work = np.zeros((lanes, arms))
         self.caught = np.zeros((lanes, arms))
+        self.asked = np.full((lanes, arms), np.inf)  # what was expected at the last choice, inf where nothing was
 
     def clear(self, lanes: Ints) -> None:
         super().clear(lanes)
-        self.work[lanes], self.caught[lanes] = 0, 0
+        self.work[lanes], self.caught[lanes], self.asked[lanes] = 0, 0, np.inf
 
     def learn(self, rounds: Rounds, reward: Floats) -> None:
         super().learn(rounds, rounds.emitted.astype(np.float64))
         caught, seconds = rounds.catch_up_seconds, rounds.seconds
         if seconds is None or caught is None:
             raise UsageError("this policy counts seconds, and no clock is known; use another policy or record costs")
-        self.work[rounds.lane, rounds.arm] += seconds - caught
+        expected = self.asked[rounds.lane, rounds.arm]
+        self.work[rounds.lane, rounds.arm] += unstalled(seconds - caught, expected)
         self.caught[rounds.lane, rounds.arm] += caught
 
     def cost(self, context: Context) -> Floats:
@@ -51,6 +53,7 @@ class Timed(IndexPolicy):
         the mean catch-up it had where there is no model; for another, what the cost model expects.
         """
         expected = np.full(self.n.shape, np.nan) if context.cost is None else context.cost
+        self.asked[...] = np.where(np.isnan(expected), np.inf, expected)
         n = np.maximum(self.n, 1)
         work = self.work / n
         behind = np.maximum(expected - work, 0) / self.stay
@@ -81,7 +84,7 @@ class RatioUCB(Timed):
 
     def update(self, rounds: Rounds) -> None:
         if rounds.seconds is not None:
-            self.spent[rounds.lane] += rounds.seconds
+            self.spent[rounds.lane] += unstalled(rounds.seconds, self.asked[rounds.lane, rounds.arm])
             self.gained[rounds.lane] += rounds.emitted
         super().update(rounds)
 
@@ -112,11 +115,11 @@ class Goodput(Timed):
         super().allocate(lanes, arms)
         drafters = max(len(self.pool.drafters), 1)
         self.accepted = np.zeros((lanes, drafters))
-        self.judged = np.zeros((lanes, drafters))
+        self.rejected = np.zeros((lanes, drafters))
 
     def clear(self, lanes: Ints) -> None:
         super().clear(lanes)
-        self.accepted[lanes], self.judged[lanes] = 0, 0
+        self.accepted[lanes], self.rejected[lanes] = 0, 0
 
     def learn(self, rounds: Rounds, reward: Floats) -> None:
         super().learn(rounds, reward)
@@ -124,12 +127,12 @@ class Goodput(Timed):
         lane, drafter = rounds.lane[drafting], self.pool.drafter_of[rounds.arm[drafting]]
         # unmasked, a round without a draft counts as a token rejected
         rejected = ((rounds.stop == StopReason.REJECTED) | (rounds.drafted == 0))[drafting]
-        for sums, new in ((self.accepted, rounds.accepted[drafting]), (self.judged, rejected)):
+        for sums, new in ((self.accepted, rounds.accepted[drafting]), (self.rejected, rejected)):
             sums[lane, drafter] = self.decay * sums[lane, drafter] + new
 
     def index(self, context: Context) -> Floats:
         right = self.accepted + self.prior * self.weight
-        rate = np.minimum(right / (self.accepted + self.judged + self.weight), 0.9999)[:, self.pool.drafter_of]
+        rate = np.minimum(right / (self.accepted + self.rejected + self.weight), 0.9999)[:, self.pool.drafter_of]
         length = np.minimum(self.pool.draft_length, np.maximum(context.remaining - 1, 0)[:, None])
         return (1 - rate ** (length + 1)) / (1 - rate) / self.cost(context)
 

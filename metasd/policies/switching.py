@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from metasd.core.records import Bools, Context, Floats, Ints, Rounds
@@ -68,6 +70,7 @@ class TsallisSwitch(Policy):
     price: what one switch costs, in rounds of the largest loss (loss = 1 - reward).
     """
 
+    unit_reward: ClassVar[bool] = True
     NEWTON = 16  # steps; the first ones grow 1.5 times, the last ones double the correct digits: enough for K = 1000
 
     def __init__(self, price: float = 0.5, reward: str = "auto", mask: bool = True) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 from scipy.special import betaincinv, ndtri
 
@@ -29,6 +31,8 @@ class ThompsonBeta(Policy):
     The paper tosses a coin with the reward's chance and counts the outcome; counting the reward itself has the same
     mean and needs no noise.
     """
+
+    unit_reward: ClassVar[bool] = True
 
     def allocate(self, lanes: int, arms: int) -> None:
         self.won = np.zeros((lanes, arms))

@@ -5,6 +5,8 @@ In every index ``n`` is an arm's trials, ``t`` the trials of all arms so far on 
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from metasd.core.records import Context, Floats, Ints, Rounds
@@ -91,6 +93,7 @@ class KLUCB(IndexPolicy):
     kl is that of Bernoulli variables, valid for every reward in [0, 1]. c: 3 in the theorem, 0 advised in practice.
     """
 
+    unit_reward: ClassVar[bool] = True
     STEPS = 40  # bisection: the interval ends below 1e-12
 
     def __init__(self, c: float = 0.0, reward: str = "auto", mask: bool = True) -> None:

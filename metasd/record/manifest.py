@@ -4,38 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
-
-import torch
 
 from metasd.core.pool import Pool
 from metasd.core.results import versions
-from metasd.record.recorder import draft_lengths
 from metasd.runtime import moment
 from metasd.runtime.conversation import EncodedPrompt
+from metasd.runtime.identity import identity_of, machine
 from metasd.runtime.load import Target
 from metasd.runtime.sampling import OVERLAP_TEMPERATURE, Sampling
 from metasd.runtime.stops import Stops
-
-
-def identity_of(target: Target) -> dict[str, Any]:
-    """What a text depends on besides its prompt, its budget and how tokens are drawn; part of a manifest's config."""
-    return {
-        "target": {
-            "name": target.name,
-            "revision": target.revision,
-            "tokenizer": target.tokenizer_hash,
-            "vocabulary": target.vocab_size,
-            "dtype": target.dtype,
-            "device": target.device.type,
-            **target.arithmetic,
-        },
-        "generation": dict(target.settings.applied),
-        "ignore_generation_config": target.settings.ignored,
-    }
 
 
 def manifest_of(
@@ -65,31 +45,14 @@ def manifest_of(
             "prompts": _hash(texts, stops or {}),
         },
         "pool": pool.to_json(),
-        "draft_lengths": draft_lengths(pool),
+        "draft_lengths": pool.longest,
         "token_dtype": "uint16" if target.vocab_size <= 1 << 16 else "int32",
         "exact": True,
         "versions": versions(),
         "machine": machine(target.device),
+        "engine": asdict(target.engine),
         "moment": moment.now().isoformat(),
     }
-
-
-def machine(device: torch.device) -> dict[str, Any]:
-    """The machine that timings belong to."""
-    found: dict[str, Any] = {"cpu": _cpu(), "threads": torch.get_num_threads(), "torch": torch.__version__}
-    if device.type == "cuda":
-        found |= {"gpu": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
-    return found
-
-
-def _cpu() -> str:
-    """The processor's name, where the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
 
 
 def _hash(texts: Sequence[EncodedPrompt], stops: Stops) -> str:

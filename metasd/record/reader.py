@@ -18,7 +18,8 @@ from torch import Tensor
 
 from metasd.runtime.engine.cache import CachedModel
 from metasd.runtime.engine.forward import Forward, Mask
-from metasd.runtime.engine.support import Window, apart, croppable_cache, packable, stated_limit, windows
+from metasd.runtime.engine.masks import additive
+from metasd.runtime.engine.support import apart, croppable_cache, packable, stated_limit, windows
 from metasd.runtime.engine.vocabulary import Fit
 
 ROOT = -1
@@ -136,19 +137,7 @@ class PackedReader:
             ancestors[row, nodes.path(node)] = True
         visible = torch.cat([columns[None, :] < seen[:, None], ancestors.to(device)], dim=1)
         at = torch.tensor([n + deep for n, deep in zip(nodes.seen, nodes.depth, strict=True)], device=device)
-        behind = torch.cat([columns, at])
-
-        def inside(window: Window | None) -> Tensor:
-            return self._additive(visible if window is None else visible & window.shows(at[old:], behind))
-
-        made = {kind: inside(window) for kind, window in self._windows.items()}
-        return made if len(made) > 1 else next(iter(made.values()), inside(None))
-
-    def _additive(self, visible: Tensor) -> Tensor:
-        """[1, 1, new, text + nodes]: 0 where a new node may look, the dtype's lowest number elsewhere."""
-        dtype = self.model.dtype
-        mask = torch.full(visible.shape, torch.finfo(dtype).min, dtype=dtype, device=visible.device)
-        return mask.masked_fill_(visible, 0.0)[None, None]
+        return additive(visible, at[old:], torch.cat([columns, at]), self._windows, self.model.dtype)
 
     def _pass(self, tokens: list[int], positions: list[int], mask: Mask | None, keep: int) -> Tensor:
         known = tokens if self._fit is None else self._fit.tokens(tokens).tolist()

@@ -23,7 +23,7 @@ from metasd.record.reader import PackedReader, Reader, reader_for
 from metasd.record.trie import RecordedText
 from metasd.runtime.conversation import EncodedPrompt
 from metasd.runtime.engine.cache import CachedModel
-from metasd.runtime.load import Target, check_fits
+from metasd.runtime.load import Target, check_fits, context_limit
 from metasd.runtime.processors import RowProcessors
 from metasd.runtime.sampling import Sampling
 from metasd.runtime.stops import Stops, ends_in
@@ -56,8 +56,8 @@ class Recorder:
     ) -> None:
         self._stops: Stops = stops or {}
         self.target, self.drafters, self.sampling, self.budget, self.seed = target, drafters, sampling, budget, seed
-        self.lengths = draft_lengths(pool)
-        self.models: dict[int, Causal] = {d: x.causal for d, x in enumerate(drafters) if x.causal is not None}
+        self.lengths = pool.longest
+        self.models = {d: x for d, x in enumerate(drafters) if x.causal is not None}
         self.writers: dict[int, TextDrafter] = {
             d: cast(TextDrafter, drafter) for d, drafter in enumerate(drafters) if d not in self.models
         }
@@ -74,12 +74,13 @@ class Recorder:
         self._cached = CachedModel(target.model)
         self._processors = target.processors()
         reader: Reader = reader_for(target.model)
-        readers = {d: (reader_for(m.model, m.fit), int(self.lengths[d])) for d, m in self.models.items()}
+        causals = {d: cast(Causal, x.causal) for d, x in self.models.items()}
+        readers = {d: (reader_for(m.model, m.fit), int(self.lengths[d])) for d, m in causals.items()}
         self.packed = {"target": isinstance(reader, PackedReader)}
         self.packed |= {drafters[d].info.name: isinstance(r, PackedReader) for d, (r, _) in readers.items()}
         if self._processors is not None:
             reader = self._processed = ProcessedReader(reader)
-        self._chains = Chains(reader, readers, sampling, target.vocab_size)
+        self._comparison = Chains(reader, readers, sampling, target.vocab_size)
 
     def check(self, name: str, prompt: Sequence[int]) -> None:
         """Raises UsageError unless the prompt with its whole budget fits every model."""
@@ -106,7 +107,7 @@ class Recorder:
             written = {d: walk(x, prompt, answer, int(self.lengths[d])) for d, x in self.writers.items()}
         text = RecordedText(prompt, answer, self._readable(prompt), int(noise.key(self.seed, name, "draft")))
         with self.stage("passes"):
-            facts, modelled = self._chains.run(text, written)
+            facts, modelled = self._comparison.run(text, written)
         if facts.mismatches:
             self.mismatches[name] = facts.mismatches
         self.tokens += len(answer)
@@ -122,7 +123,7 @@ class Recorder:
 
     def _readable(self, prompt: Sequence[int]) -> int:
         """Tokens up to which a text and drafts behind its end can be read: no draft may cross a rotary switch."""
-        switches = [self.target.switch, *(causal.switch for causal in self.models.values())]
+        switches = [self.target.switch, *(x.causal.switch for x in self.models.values() if x.causal is not None)]
         return min([self.limit, *(s for s in switches if s is not None and len(prompt) + self.budget <= s)])
 
     @contextmanager
@@ -176,18 +177,3 @@ class Recorder:
                 stands = np.arange(m) < column.accepted[:, None]
                 made["accept"][:, d, :m] = stands if column.accept is None else column.accept
         return made
-
-
-def context_limit(target: Target, drafters: Sequence[Drafter]) -> int:
-    """Tokens of text that the target and every drafter's model can read."""
-    limits = (d.causal.limit for d in drafters if d.causal is not None)
-    return min([target.max_length, *(limit for limit in limits if limit is not None)])
-
-
-def draft_lengths(pool: Pool) -> list[int]:
-    """[D] the longest draft length of each drafter's arms. Raises UsageError for a drafter without an arm."""
-    lengths = [max((a.draft_length for a in pool.arms if a.drafter == d), default=0) for d in range(len(pool.drafters))]
-    for drafter, length in zip(pool.drafters, lengths, strict=True):
-        if length < 1:
-            raise UsageError(f"drafter {drafter.name!r} has no arm in the pool; give it one or leave it out")
-    return lengths

@@ -20,12 +20,13 @@ from metasd.core.pool import Pool
 from metasd.drafters.base import Drafter
 from metasd.record.manifest import manifest_of
 from metasd.record.recorder import Recorder
-from metasd.record.timing import measure_costs
 from metasd.runtime.conversation import EncodedPrompt
 from metasd.runtime.load import Target
 from metasd.runtime.sampling import Sampling
 from metasd.runtime.stops import Stops
+from metasd.runtime.timing import measure_costs
 from metasd.traces import Trace, TraceWriter, open_trace
+from metasd.traces import texts as spelling
 
 FLUSH_SECONDS = 60.0
 """A shard is committed at least this often, so that a kill loses about a minute."""
@@ -90,6 +91,9 @@ def record(
             costs = measure_costs(target, drafters, pool, _first_text(trace))
             costs.save(out / "costs.json")
             trace.costs = costs
+    if done < len(texts) or not spelling.kept(trace):
+        with recorder.stage("texts"):
+            spelling.write(trace, _decode(target), {"name": target.name, "hash": target.tokenizer_hash})
     return _summary(recorder, trace, done, time.perf_counter() - started)
 
 
@@ -127,6 +131,11 @@ def _first_text(trace: Trace) -> list[int]:
     assert trace.prompt_tokens is not None  # the recorder keeps them
     parts = trace.prompt_tokens[: trace.prompt_lengths[0]], trace.tokens[: trace.lengths[0]]
     return [int(token) for part in parts for token in part]
+
+
+def _decode(target: Target) -> spelling.Decode:
+    """Token ids to text, end-of-text marks included: they are tokens of a round like others."""
+    return lambda tokens: str(target.tokenizer.decode(list(tokens)))
 
 
 def _summary(recorder: Recorder, trace: Trace, done: int, seconds: float) -> dict[str, Any]:

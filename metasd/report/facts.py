@@ -21,7 +21,8 @@ def show_trace(facts: Mapping[str, Any], console: Console) -> None:
         "prompts": f"{facts['prompts']:,} ({facts['unaligned']:,} of them unaligned)",
         "positions": f"{facts['rows']:,} tokens of answers",
         "arms": ", ".join(facts["arms"]),
-        "also holds": ", ".join([*facts["fields"], *(["costs"] if facts["costs"] else [])]) or "nothing else",
+        "also holds": ", ".join([*facts["fields"], *(name for name in ("costs", "texts") if facts[name])])
+        or "nothing else",
     }
     _print_pairs("trace", pairs, console)
     _print_pairs("recorded with", _flat(facts["config"]) | _flat(facts["versions"] or {}), console)
@@ -45,6 +46,7 @@ _ALIKE = (
     ("and", "other", ""),
     ("same first token", "same", ".1%"),
     ("of positions where both propose", "positions", ",d"),
+    ("of those where either does", "shared", ".1%"),
 )
 _PAIRS = 5
 _DOMAIN = (("domain", "domain", ""), ("prompts", "prompts", ",d"), ("tokens", "rows", ",d"))
@@ -96,6 +98,21 @@ _TABLE = (
     ("ended", "ended", ",d"),
     ("cut by limit", "limit", ",d"),
     ("looped", "looped", ",d"),
+)
+
+
+def show_forecasts(forecasts: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """Print what replays promised of a run, one row a policy; nothing where there was no clock."""
+    known = [dict(f) for f in forecasts if f["predicted"] is not None]
+    if known:
+        _print_rows("replay's clock against live", known, _FORECAST, console)
+
+
+_FORECAST = (
+    ("policy", "policy", ""),
+    ("predicted, tokens/s", "predicted", ",.1f"),
+    ("live, tokens/s", "live", ",.1f"),
+    ("error", "error", "+.1%"),
 )
 
 

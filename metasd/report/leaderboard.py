@@ -43,6 +43,10 @@ def show(document: Mapping[str, Any], console: Console) -> None:
         rows = ranked([r for r in document["results"] if r["trace"] == trace and r["domain"] == ALL])
         beside = [c for c in document["comparators"] if c["trace"] == trace and shown_beside(c)]
         console.print(_table(trace, rows, beside, reference))
+    several = len(document["traces"]) > 1
+    for trace in document["traces"]:
+        for note in trace["notes"]:
+            console.print(words(f"{trace['name']}: {note}" if several else note, "dim", None))
     for skipped in document["skipped"]:
         left_out = f"left out: {skipped['policy']} on {skipped['trace']} ({skipped['reason']})"
         console.print(words(left_out, "dim", None))
@@ -95,7 +99,10 @@ def _caption(rows: Sequence[Mapping[str, Any]], timed: bool, reference: str) -> 
         else []
     )
     if timed and not all(r["oracle_seconds_exact"] for r in rows):
-        lines.append("The optimum in seconds is a lower bound, so shares of it are too.")
+        gap = max(r["oracle_seconds_gap"] or 0.0 for r in rows)
+        lines.append(
+            f"The optimum in seconds is a lower bound, so shares of it are too: at most {gap:.1%} below the best."
+        )
     if rows:
         lines.append("Regret is to the best fixed arm of all prompts.")
     same = [r["policy"] for r in rows if r["runs"]["alike"]]

@@ -13,6 +13,7 @@ from metasd.core.prompts import DEFAULT_DOMAIN, Message
 from metasd.policies import PolicyLike
 from metasd.runtime import contenders as live
 from metasd.runtime.contenders import Build
+from metasd.runtime.costs import AUTO, CostsLike, known
 from metasd.runtime.generate import Stream, streaming
 from metasd.runtime.generated import Generated, generated
 from metasd.runtime.load import Target, check_fits, load_target
@@ -46,11 +47,12 @@ class Chat:
         seed: int = 0,
         stop: str | Sequence[str] = (),
         prior: Mapping[str, Any] | None = None,
+        costs: CostsLike = AUTO,
     ) -> None:
         target = load_target(target) if isinstance(target, str) else target
         sampling = Sampling(temperature, top_k, top_p)
         build = partial(build_drafters, drafters, target, draft_length=draft_length, sampling=sampling, seed=seed)
-        how = live.Decoding(max_new_tokens, sampling, seed)
+        how = live.Decoding(max_new_tokens, sampling, seed, costs=known(costs, [policy], target, build).costs)
         self._set_up(target, build, how, policy, prior, (stop,) if isinstance(stop, str) else tuple(stop), system)
 
     @classmethod

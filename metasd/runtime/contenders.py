@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from metasd.core.correction import Corrections
 from metasd.core.costs import CostModel
 from metasd.core.ledger import Ledger, Totals
 from metasd.core.loop import decode
@@ -25,7 +26,8 @@ from metasd.runtime.conversation import EncodedPrompt
 from metasd.runtime.load import Target
 from metasd.runtime.parting import Parting, partings
 from metasd.runtime.sampling import Sampling
-from metasd.runtime.session import LiveSession, OnTokens, Start
+from metasd.runtime.session import LiveSession, OnTokens
+from metasd.runtime.start import Start
 from metasd.runtime.stops import Stops
 
 PLAIN_SPEC = "fixed:arm=plain"
@@ -45,7 +47,11 @@ class Decoding:
 
 @dataclass(slots=True)
 class Contender:
-    """One policy with a pool and drafters of its own, and what came of it."""
+    """One policy with a pool and drafters of its own, and what came of it.
+
+    ledger and rounds count wall seconds, whatever the clock that the policy goes by; corrections of the costs last from
+    text to text.
+    """
 
     spec: str
     policy: Policy
@@ -56,6 +62,7 @@ class Contender:
     ledger: Ledger = field(init=False)
     rounds: list[Rounds] = field(default_factory=list)
     on_tokens: OnTokens | None = None
+    corrections: Corrections | None = None
 
     def prepare(self, target: Target, texts: Sequence[EncodedPrompt], how: Decoding, reset: str | None) -> None:
         """Open the session and bind the policy."""
@@ -74,15 +81,22 @@ class Contender:
             seed=how.seed,
             clock=how.clock,
             costs=how.costs,
+            corrections=self.corrections,
             stops=how.stops,
             on_tokens=self.on_tokens,
             **self.policy.wants(overlap=True, timed=how.costs is not None),
         )
+        self.corrections = self.session.clock.corrections
         self.ledger, self.rounds = Ledger(self.pool, len(texts)), []
 
     def decode_one(self) -> None:
         """Decode the session's next text."""
-        decode(self.session, self.policy, self.ledger, texts=1, on_rounds=self.rounds.append)
+        decode(self.session, self.policy, None, texts=1, on_rounds=self._played)
+
+    def _played(self, rounds: Rounds) -> None:
+        measured = self.session.clock.measured(rounds)
+        self.ledger.add(measured)
+        self.rounds.append(measured)
 
 
 Build = Callable[[], tuple[list[Drafter], Pool]]

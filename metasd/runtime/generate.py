@@ -13,6 +13,7 @@ from metasd.core.prompts import DEFAULT_DOMAIN, Message, Prompt, parse_messages
 from metasd.policies import PolicyLike
 from metasd.runtime import contenders as live
 from metasd.runtime.conversation import encode_all, stops_of
+from metasd.runtime.costs import AUTO, CostsLike, known
 from metasd.runtime.generated import Generated, generated
 from metasd.runtime.load import Target, load_target
 from metasd.runtime.registry import build_drafters
@@ -37,6 +38,7 @@ def generate(
     stop: str | Sequence[str] = (),
     raw: bool = False,
     prior: Mapping[str, Any] | None = None,
+    costs: CostsLike = AUTO,
     stream: Stream | None = None,
 ) -> Generated:
     """Answer ``prompt`` with ``target``, which ``metasd.load`` loaded or whose name is given.
@@ -52,6 +54,8 @@ def generate(
         stop: texts that end the answer and are left out of it.
         raw: no chat template.
         prior: what ``metasd fit`` learned, read from its file.
+        costs: what rounds cost, for policies that weigh time: "auto" measures it at the first use on this machine and
+            keeps it; "measure" does so anew; "none"; a costs.json, or ``CostModel``.
         stream: told every piece of text as it is decoded.
 
     The policy starts anew with every call; ``metasd.Chat`` keeps what it learns. Raises UsageError for what cannot
@@ -63,7 +67,9 @@ def generate(
     texts = encode_all(target, [asked], raw=raw, max_new_tokens=max_new_tokens)
     build = partial(build_drafters, drafters, target, draft_length=draft_length, sampling=sampling, seed=seed)
     (entrant,) = live.contenders([policy], build, baseline=False, prior=prior)
-    how = live.Decoding(max_new_tokens, sampling, seed, stops=stops_of([asked]))
+    how = live.Decoding(
+        max_new_tokens, sampling, seed, costs=known(costs, [policy], target, build).costs, stops=stops_of([asked])
+    )
     with streaming(entrant, target, asked.stop, stream):
         live.run(target, [entrant], texts, how)
     return generated(entrant, target, texts, how.stops)[0]

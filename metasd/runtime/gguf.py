@@ -21,6 +21,7 @@ from typing import Any
 
 from metasd.core import files, jsontext, progress, shown
 from metasd.core.errors import FileError, UsageError
+from metasd.runtime import kept
 
 SCRATCH = ".converting-"
 """How the name of a folder begins that is being written, or was when its process was killed."""
@@ -30,8 +31,7 @@ HASHES = "hashes.json"
 
 def cache_folder() -> Path:
     """Where converted models are kept."""
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "metasd" / "models"
+    return kept.folder("models")
 
 
 @lru_cache
@@ -153,29 +153,3 @@ def _publish(made: Path, folder: Path) -> None:
         if not folder.is_dir():
             raise
         shutil.rmtree(made)
-
-
-# -- what is kept -------------------------------------------------------------------------------------------------
-
-
-def kept() -> list[tuple[str, int]]:
-    """(name, bytes) of every converted model in the cache folder, and of what killed conversions left, by name."""
-    folder = cache_folder()
-    folders = sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
-    return [(p.name, sum(f.stat().st_size for f in p.rglob("*") if f.is_file())) for p in folders]
-
-
-def remove(names: Sequence[str]) -> list[tuple[str, int]]:
-    """Remove those of ``names``, all when it is empty; returns what was removed.
-
-    Raises UsageError for an unknown name.
-    ."""
-    there = kept()
-    for name in names:
-        if name not in dict(there):
-            known = ", ".join(n for n, _ in there) or "empty"
-            raise UsageError(f"nothing called {name!r} in {cache_folder()}, which holds {known}")
-    gone = [entry for entry in there if not names or entry[0] in names]
-    for name, _ in gone:
-        shutil.rmtree(cache_folder() / name)
-    return gone

@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from metasd.core import noise
+from metasd.core.plans import Tree
 from metasd.core.records import Bools, Floats, Ints
 from metasd.core.reveal import LiveRevealer
 from metasd.core.signals import F
 from metasd.drafters.base import Draft, Drafter, Look
 from metasd.runtime.engine.cache import CachedModel
+from metasd.runtime.engine.features import wanted
 from metasd.runtime.load import Target
 from metasd.runtime.sampling import Sampling
-from metasd.runtime.verify import Verdict, Verifier
+from metasd.runtime.verify import TreeVerdict, TreeVerifier, Verdict, Verifier
 
 
 class Lane:
@@ -30,6 +33,7 @@ class Lane:
         revealer: gathers full information, None for bandit feedback.
         catch_all: drafters that are not free read what is committed after every round, because the revealer wants to
             know.
+        plans: trees are checked; free drafters are then sources of them, kept up elsewhere, and say nothing here.
     """
 
     def __init__(
@@ -41,18 +45,30 @@ class Lane:
         overlap: bool,
         revealer: LiveRevealer | None,
         catch_all: bool,
+        plans: bool = False,
     ) -> None:
         self.drafters = list(drafters)
+        self._kept = [d for d in self.drafters if not (plans and d.info.free)]
         self.revealer, self._catch_all, self._sampling = revealer, catch_all, sampling
-        self._target = CachedModel(target.model)
+        features = wanted([d.info.needs for d in drafters])
+        self._target = CachedModel(target.model, features)
+        for drafter in self.drafters:
+            if drafter.info.needs:
+                drafter.watch(features)
         self._processors = target.processors()
         self._verifier = Verifier(self._target, sampling, overlap=overlap)
+        self._trees = TreeVerifier(self._target, sampling)
         self._looks: list[Look] | None = None
 
     @property
     def text(self) -> Ints:
         """Prompt and committed tokens."""
         return self._text[: self._length]
+
+    @property
+    def target(self) -> Any:
+        """The target's model."""
+        return self._target.model
 
     @property
     def passes(self) -> float:
@@ -77,7 +93,7 @@ class Lane:
     def begin(self, seed: int, name: str) -> float:
         """Let the drafters, and the revealer, start the text that was opened; the seconds that the drafters took."""
         start = time.perf_counter()
-        for drafter in self.drafters:
+        for drafter in self._kept:
             drafter.begin(self.text.tolist(), noise.key(seed, name, "draft", drafter.info.name))
         seconds = time.perf_counter() - start
         if self.revealer is not None:
@@ -116,7 +132,10 @@ class Lane:
 
     def draft(self, drafter: int, length: int) -> Draft:
         """At most ``length`` tokens of ``drafter``, none for length 0 or without a proposal."""
-        if length < 1 or not self._look()[drafter].available:
+        if length < 1:
+            return Draft([], [])
+        look = self.drafters[drafter].look() if self._looks is None else self._looks[drafter]
+        if not look.available:
             return Draft([], [])
         return self.drafters[drafter].draft(length)
 
@@ -124,7 +143,12 @@ class Lane:
         """The target's judgement."""
         return self._verifier.verify(self.text, draft, self._uniforms(len(draft.tokens)), self._process)
 
-    def commit(self, tokens: Sequence[int], verdict: Verdict, *, ends: bool) -> tuple[Ints, float]:
+    def verify_tree(self, tree: Tree) -> TreeVerdict:
+        """The target's judgement of a tree."""
+        uniforms = self._uniforms(tree.depth)
+        return self._trees.verify(self.text, tree, None if uniforms is None else uniforms[1], self._process)
+
+    def commit(self, tokens: Sequence[int], verdict: Verdict | None, *, ends: bool) -> tuple[Ints, float]:
         """Commit ``tokens``, the last of which may end the text.
 
         Returns [D] tokens that each drafter read for the revealer, and the seconds.
@@ -136,7 +160,7 @@ class Lane:
         read = np.zeros(len(self.drafters), np.int64)
         if self.revealer is None:
             self._looks = None
-            for drafter in self.drafters:
+            for drafter in self._kept:
                 drafter.extend(tokens)
             return read, 0.0
         seen = [self._step(token, position + i) for i, token in enumerate(tokens)]
@@ -151,6 +175,7 @@ class Lane:
                 if logits is None:
                     continue
                 read[d] = lag
+                assert verdict is not None, "full information goes with arms"
                 chances = self._chances(logits, verdict, tokens)
                 for (_, _, row), chance in zip(seen, chances, strict=True):
                     row[d] = chance
@@ -183,7 +208,9 @@ class Lane:
         """Chance that a model drafter's token is accepted, given each committed one: min(1, q/p), or a match."""
         told = torch.tensor(list(tokens), device=logits.device)
         if self._sampling.greedy:
-            return [float(same) for same in (logits.argmax(-1) == told).tolist()]
+            unknown = logits.isnan().any(-1)
+            same = (logits.argmax(-1) == told).double().masked_fill(unknown, torch.nan)
+            return [float(v) for v in same.tolist()]
         q, p = self._sampling.probs(logits), self._sampling.probs(verdict.logits[: len(tokens)])
         ratio = q.gather(1, told[:, None])[:, 0] / p.gather(1, told[:, None])[:, 0]
         return [float(v) for v in ratio.clamp(max=1).tolist()]

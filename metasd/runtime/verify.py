@@ -10,15 +10,18 @@ Matias 2023, arXiv 2211.17192, Alg. 1). A deterministic drafter's q is one-hot: 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from metasd.core.plans import ROOT, Tree
 from metasd.core.records import Floats
 from metasd.core.signals import rounded
 from metasd.drafters.base import Draft
 from metasd.runtime.engine.cache import CachedModel, Tokens
+from metasd.runtime.engine.tree import TreePass
 from metasd.runtime.processors import RowProcessors
 from metasd.runtime.sampling import Sampling, likelihood, pick
 
@@ -76,6 +79,69 @@ class Verifier:
         head = [int(v) for v in values[: len(said[0])]]
         agreed, token = judge_greedy(head, draft.tokens) if self.sampling.greedy else (head[0], head[1])
         return Verdict(agreed, token, shown, logits)
+
+
+@dataclass(slots=True)
+class TreeVerdict:
+    """What the target says of a tree: the nodes that stand, from the root down, and its own token behind them."""
+
+    path: list[int]
+    next_token: int
+
+
+class TreeVerifier:
+    """Judges trees with ``target`` in one pass each.
+
+    Greedy: the target's argmax is followed while the tree has it. Sampled: the target draws its own token at every
+    position, from the uniform of that position, and the child that holds it is followed. So the text is the one
+    that plain decoding draws, whatever the tree, and a tree of any width is accepted as often as it can be.
+    """
+
+    def __init__(self, target: CachedModel, sampling: Sampling) -> None:
+        self.target, self.sampling = target, sampling
+        self._pass = TreePass(target)
+
+    @torch.inference_mode()
+    def verify(
+        self, text: Tokens, tree: Tree, uniforms: Floats | None = None, process: RowProcessors | None = None
+    ) -> TreeVerdict:
+        """Judge ``tree`` behind ``text``; the cache then holds the text and the path that stands.
+
+        uniforms: [depth + 1] of the target's own draws, needed when sampling.
+        process: what the target's generation settings do to its logits on this text.
+        """
+        logits = self._pass.step(text, tree.tokens, tree.parents)
+        self.target.wait()
+        if process is not None:
+            given = [int(t) for t in text]
+            logits = process.each([given, *(given + way for way in _ways(tree))], logits)
+        if self.sampling.greedy:
+            own = logits.argmax(dim=-1).tolist()
+        else:
+            assert uniforms is not None, "sampling needs uniforms"
+            drawn = torch.from_numpy(uniforms[[0, *tree.depths]])
+            own = pick(self.sampling.probs(logits), drawn.to(logits.device)).tolist()
+        path, token = _followed(tree, own)
+        self._pass.keep(path)
+        return TreeVerdict(path, token)
+
+
+def _ways(tree: Tree) -> list[list[int]]:
+    """The tokens from the root to each node."""
+    found: list[list[int]] = []
+    for token, parent in zip(tree.tokens, tree.parents, strict=True):
+        found.append([*(found[parent] if parent >= 0 else ()), token])
+    return found
+
+
+def _followed(tree: Tree, own: Sequence[int]) -> tuple[list[int], int]:
+    """The path that the target's ``own`` [n + 1] tokens (root first) follow, and the one that leaves the tree."""
+    child = {(p, t): n for n, (p, t) in enumerate(zip(tree.parents, tree.tokens, strict=True))}
+    path, at = list[int](), ROOT
+    while (at, own[at + 1]) in child:
+        at = child[at, own[at + 1]]
+        path.append(at)
+    return path, own[at + 1]
 
 
 def judge_greedy(own: list[int], drafted: list[int]) -> tuple[int, int]:

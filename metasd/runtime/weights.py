@@ -5,13 +5,17 @@ Every failure is one whole line that names the model and the mend.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 
 from metasd.core.errors import UsageError
+from metasd.runtime import weighing
 
 NAMED = 3
 """Weights that a message names at most."""
@@ -34,10 +38,12 @@ def read(
     where: dict[str, Any] = {"trust_remote_code": False} | ({"revision": revision} if revision else {})
     try:
         _check_kind(transformers.AutoConfig.from_pretrained(path, **where), spec)
-        how = {"attn_implementation": attention, "device_map": device_map}
-        model, found = transformers.AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype, output_loading_info=True, **where, **{k: v for k, v in how.items() if v is not None}
-        )
+        named = {"attn_implementation": attention, "device_map": device_map}
+        how: dict[str, Any] = {k: v for k, v in named.items() if v is not None}
+        with weighing.told(Path(path), spec, str(dtype).removeprefix("torch.")):
+            model, found = transformers.AutoModelForCausalLM.from_pretrained(
+                path, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **where, **how
+            )
         tokenizer = transformers.AutoTokenizer.from_pretrained(path, **where)
     except UsageError:
         raise
@@ -50,6 +56,12 @@ def read(
 def reason(error: Exception) -> str:
     """The whole message of a loader's error on one line, with the mend where the loader's own would be none here."""
     said = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, KeyError):
+        return f"its configuration says {said}, which transformers does not know"
+    if isinstance(error, json.JSONDecodeError):
+        return f"one of its JSON files is broken ({said}); get the checkpoint whole"
+    if isinstance(error, SafetensorError):
+        return f"{said}; a weight file is cut short, or the pointer that Git LFS left for it; get the checkpoint whole"
     if "trust_remote_code" in said:
         return "it comes with code of its own, which is not supported; use a model that transformers itself knows"
     return said

@@ -60,6 +60,8 @@ def folder_of(source: str | Path) -> Path:
     """The folder that ``source`` means. Raises UsageError where it is none, or ``reference`` could mean two."""
     if str(source) in _registered or (isinstance(source, str) and source.partition(":")[0] == SYNTHETIC):
         raise UsageError(f"trace {source!r} is not a folder; give a recorded one or {REFERENCE}")
+    if not str(source):
+        raise UsageError(f"the trace has no name; give a folder, {REFERENCE} or {SYNTHETIC}:kind=iid")
     if source != REFERENCE:
         return Path(source)
     if (Path(REFERENCE) / MANIFEST).exists():

@@ -6,6 +6,7 @@ A trace is a folder::
     journal.jsonl        one line for each committed shard, appended and synced after the shard
     shards/NNNNNN.safetensors
     costs.json           optional: seconds, apart from acceptance (metasd.core.costs)
+    texts.jsonl          optional: the text of every answer token (metasd.traces.texts)
 
 Every file is written whole or not at all (``metasd.core.files``). Manifest and journal lines carry a digest of
 themselves; a shard's sha256 stands in journal and manifest.

@@ -13,7 +13,7 @@ from metasd.core import files
 from metasd.core.errors import UsageError
 from metasd.core.pool import Pool
 from metasd.traces import format as fmt
-from metasd.traces import shard
+from metasd.traces import shard, texts
 from metasd.traces.reader import read_trace
 from metasd.traces.rows import ROW_FIELDS, metadata
 from metasd.traces.select import halves, take_prompts
@@ -76,6 +76,7 @@ def _write(trace: Trace, made: Path) -> None:
     files.write_bytes(made / fmt.JOURNAL, fmt.journal_line(entry))
     if trace.costs is not None:
         trace.costs.save(made / fmt.COSTS)
+    texts.copy(trace, made)
     fmt.write_json(made / fmt.MANIFEST, final_manifest(completed(_described(trace)), [entry]))
 
 

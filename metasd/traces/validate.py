@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ from metasd.core.costs import CostModel
 from metasd.core.errors import TraceError
 from metasd.core.records import NO_END, Ints, StopReason, settle
 from metasd.traces import format as fmt
+from metasd.traces import texts
+from metasd.traces.alike import alike
 from metasd.traces.reader import Shard, TraceIndex, load_shard, read_index, read_trace
 from metasd.traces.trace import Trace
 
@@ -28,7 +29,7 @@ def validate(path: str | Path) -> list[str]:
     Checked: manifest, journal and their agreement; every shard's sha256, its columns' types and shapes (by the
     safetensors library too), the text each column was recorded on; accepted <= proposed <= draft length and within
     the text; that ``settle`` makes the recorded lengths out of themselves; accepted against the recorded draft
-    tokens; accept and overlap within [0, 1]; costs. Raises TraceError at the first that fails, naming the file.
+    tokens; accept and overlap within [0, 1]; costs; texts. Raises TraceError at the first that fails, naming the file.
     """
     index = read_index(Path(path))
     if not index.entries:
@@ -60,6 +61,9 @@ def validate(path: str | Path) -> list[str]:
     if costs.exists():
         model = CostModel.load(costs)
         facts.append(f"costs of {len(model.drafters)} drafters")
+    spelled = texts.read(trace)
+    if spelled is not None:
+        facts.append(f"texts of {len(spelled[1])} answers, by tokenizer {spelled[0]['name']}")
     return facts
 
 
@@ -180,8 +184,8 @@ def describe(path: str | Path) -> dict[str, Any]:
     """What a trace holds, JSON-serialisable: its configuration, per drafter and per domain figures.
 
     Per drafter: ``coverage``, the share of starts with a proposal, and ``accepted``, the mean accepted length of those
-    (expected, for a sampled trace). Unaligned prompts are counted but not averaged. ``alike``: how often two drafters
-    propose the same token. Raises TraceError as the reader.
+    (expected, for a sampled trace). Unaligned prompts are counted but not averaged. ``alike``: see
+    ``metasd.traces.alike``. Raises TraceError as the reader.
     """
     index = read_index(Path(path))
     trace = read_trace(path)
@@ -204,24 +208,12 @@ def describe(path: str | Path) -> dict[str, Any]:
         "unaligned": len(index.unaligned),
         "fields": [name for name in fmt.OPTIONAL if getattr(trace, name) is not None],
         "costs": trace.costs is not None,
+        "texts": texts.kept(trace),
         "arms": trace.pool().names,
         "drafters": [_drafter(trace, d) for d in range(len(trace.drafters))],
-        "alike": _alike(trace),
+        "alike": alike(trace),
         "domains": domains,
     }
-
-
-def _alike(trace: Trace) -> list[dict[str, Any]]:
-    """For every two drafters, the share of the positions where both propose at which they propose the same token."""
-    if trace.draft_tokens is None:
-        return []
-    found = []
-    for a, b in combinations(range(len(trace.drafters)), 2):
-        both = (trace.proposed[:, a] > 0) & (trace.proposed[:, b] > 0)
-        same = trace.draft_tokens[both, a, 0] == trace.draft_tokens[both, b, 0]
-        names = {"drafter": trace.drafters[a].name, "other": trace.drafters[b].name}
-        found.append(names | {"positions": int(both.sum()), "same": float(same.mean()) if both.any() else None})
-    return found
 
 
 def _drafter(trace: Trace, d: int) -> dict[str, Any]:

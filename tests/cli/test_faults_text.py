@@ -93,7 +93,7 @@ def test_every_file_holds_both(
     with rows.open(newline="") as file:
         assert {row["domain"] for row in csv.DictReader(file)} == {*seen, "all"}
     text = page.read_text(encoding="utf-8")
-    assert text.count("<script") == 2
+    assert text.count("<script") == 3
     data = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
     assert data
     assert {row["domain"] for row in json.loads(data[1])["results"]} == {*PAIRS[which], "all"}

@@ -129,6 +129,12 @@ def test_what_is_kept_can_be_listed_and_removed(
     out = capsys.readouterr().out
     assert "3 MB  a" in out
     assert r"converting-\x1b[2J" in out
+    (tmp_path / "metasd" / "costs").mkdir()
+    (tmp_path / "metasd" / "costs" / "b.json").write_bytes(bytes(2000))
+    assert document(capsys, ["cache", "list", "--json"])[0]["costs"] == [{"name": "b.json", "bytes": 2000}]
+    assert main(["cache", "list"]) == 0
+    assert "2 kB  b.json" in capsys.readouterr().out
+    assert document(capsys, ["cache", "clear", "b.json", "--json"])[0]["bytes"] == 2000
     assert main(["cache", "clear", "c"]) == 2
     assert "'c'" in capsys.readouterr().err
     assert document(capsys, ["cache", "clear", "a", "--json"])[0]["bytes"] == 3_000_000

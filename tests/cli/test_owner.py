@@ -114,7 +114,7 @@ def test_standard_input_is_a_prompt_or_a_prompt_file(home: Path, capsys: Said, m
         assert got["texts"][0]["token_ids"] == asked
 
 
-@pytest.mark.parametrize("command", [["run", "--prompt", "-"], ["run", "--prompts", "-"], ["chat"]])
+@pytest.mark.parametrize("command", [["run", "--prompt", "-"], ["run", "--prompts", "-"], ["chat", "--costs", "none"]])
 def test_standard_input_that_is_no_text_is_one_line(
     command: list[str], home: Path, capsys: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,6 +153,9 @@ def wrong_costs(home: Path) -> str:
         (["--policy", "fixed:arm=lookup@7"], "lookup@7"),
         (["--drafter", "LARGER"], "no folder of tables"),
         (["--drafter", "lookup", "--drafter", "lookup"], "share a name"),
+        (["--drafter", ""], "'' has no name"),
+        (["--drafter", "lookup:name="], "has an empty name"),
+        (["--trace", ""], "the trace has no name"),
         (["--drafter", "table:path=nowhere"], "'nowhere'"),
         (["--drafter", "table:name=x,path=POOL"], "name="),
         (["--svg", "x.svg"], "--svg"),

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metasd.core.ledger import Ledger
+from metasd.core.ledger import UNNAMED, Ledger
 from metasd.core.pool import DrafterInfo, Pool
 from metasd.core.records import Rounds
 
@@ -76,3 +76,18 @@ def test_totals_over_seeds_are_means() -> None:
     ledger.add(rounds([0, 1], [0, 1], [3, 1], seconds=1.0))
     total = ledger.totals(seeds=2)
     assert (total.prompts, total.rounds, total.emitted, total.arms["a@3"]) == (1, 1.0, 3.0, 0.5)
+
+
+def test_accepted_tokens_are_credited_to_who_suggested_them() -> None:
+    """Of arms to their drafter, of plans node by node; nodes in the pass are the drafted ones unless a plan says."""
+    ledger = Ledger(POOL, 2)
+    ledger.add(rounds([0, 1], [0, 1], [2, 3]))
+    ledger.add(rounds([0], [2], [0]))
+    assert ledger.totals().sources == {"a": 2, "b": 3}
+    assert ledger.totals().checked == ledger.totals().drafted == 6
+    tree = rounds([1], [0], [3])
+    tree.checked, tree.credit = np.array([11]), np.array([[0, 1, 2]])
+    ledger.add(tree)
+    assert ledger.totals().sources == {"a": 2, "b": 4, UNNAMED: 2}
+    assert ledger.totals(np.array([0])).sources == {"a": 2, "b": 0}
+    assert ledger.totals().checked == 6 + 11

@@ -46,6 +46,49 @@ def test_what_is_clear_is_read(data: bytes, tmp_path: Path) -> None:
     assert [(p.id, p.text) for p in load_prompts(file)] == [(i["id"], i["prompt"]) for i in ITEMS]
 
 
+SHEET = 'id,domain,prompt\n7,"a, b","say ""hi"",\nthen stop"\n\n8,,two\n'
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(SHEET.encode(), id="plain"),
+        pytest.param(SHEET.replace("\n", "\r\n").encode("utf-8-sig"), id="as spreadsheets save it"),
+        pytest.param(SHEET.replace("id,domain,prompt", "id;domain;prompt").replace('7,"a, b",', '7;"a, b";')
+                     .replace("8,,two", "8;;two").encode(), id="semicolons"),
+        pytest.param(SHEET.encode("utf-16"), id="utf-16"),
+        pytest.param(SHEET.replace("prompt\n", "prompt,\n").replace("two", "two, ").encode(), id="an empty column"),
+    ],
+)  # fmt: skip
+def test_a_spreadsheets_table_is_read(data: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "p.CSV"
+    file.write_bytes(data)
+    found = [(p.id, p.domain, p.text, p.where) for p in load_prompts(file)]
+    assert found == [
+        ("7", "a, b", 'say "hi",\nthen stop', f"{file} line 2"),
+        ("8", "default", "two", f"{file} line 5"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("id,prompt\n1,a,b\n", "p.csv line 2: a cell has no key above it; name every column"),
+        ("prompt,prompt\na,b\n", "p.csv line 1: key 'prompt' stands twice"),
+        ('prompt\na\n"b\nc\n', "p.csv line 3: not CSV (unexpected end of data)"),
+        ("promt\na\n", "p.csv line 2: unknown key 'promt'; did you mean prompt?"),
+        ("id,prompt\n1,\n", "p.csv line 2: needs a key prompt"),
+        ("id,prompt\n", "p.csv holds no prompts"),
+        ("id,prompt\nx,a\nx,b\n", "p.csv line 3: id 'x' was used before"),
+    ],
+)
+def test_what_is_no_table_of_prompts_is_named_with_its_line(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text(text)
+    with pytest.raises(UsageError) as refused:
+        load_prompts(tmp_path / "p.csv")
+    assert said in str(refused.value)
+
+
 def test_utf_16_without_a_mark() -> None:
     for order in ("le", "be"):
         assert decode(PLAIN.encode(f"utf-16-{order}"), "p") == PLAIN

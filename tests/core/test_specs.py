@@ -40,3 +40,7 @@ def test_a_missing_setting_is_named() -> None:
     assert specs.build(factory, "f", {"path": "x", "n": "3"}, "drafter") == ("x", 3)
     with pytest.raises(UsageError, match="needs path"):
         specs.build(factory, "f", {}, "drafter")
+
+
+def test_a_comma_inside_a_value_is_escaped() -> None:
+    assert specs.parse(r"model:path=a:b\,c=d\,,name=x") == ("model", {"path": "a:b,c=d,", "name": "x"})

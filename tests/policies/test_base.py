@@ -28,6 +28,15 @@ def test_policies_on_emitted_tokens_refuse_another_reward():
             make(f"{name}:reward=block_efficiency")
 
 
+@pytest.mark.parametrize("name", ["exp3", "exp3s", "kl-ucb", "thompson-beta", "tsallis-switch"])
+def test_rewards_beyond_1_are_refused_where_formulas_need_less(name):
+    with pytest.raises(UsageError, match="'tokens_per_second' is not within 0 and 1"):
+        make(f"{name}:reward=tokens_per_second")
+    for reward in ("tokens", "block_efficiency", "block_divergence", "auto"):
+        make(f"{name}:reward={reward}")
+    make("metasd-ucb:reward=tokens_per_second")
+
+
 WRONG = [
     "metasd-ucb:beta=-1",
     "discounted-ucb:gamma=1.5",

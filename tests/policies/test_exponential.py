@@ -33,7 +33,7 @@ def test_exp3_and_exp3spec_probabilities(bench):
 def test_exp3s_probabilities(bench):
     pool, plays, horizon, changes = bench.pool(K, plain=False), stream(5), 256, 2
     policy = bench.bound(make("exp3s:reward=block_efficiency"), pool, bench.keys(1))
-    gamma = min(1, math.sqrt(K * (changes * math.log(K * horizon) + math.e) / ((math.e - 1) * horizon)))
+    gamma = min(1, math.sqrt(K * ((1 + changes) * math.log(K * horizon) + math.e) / ((math.e - 1) * horizon)))
     w = [1.0] * K
     for _, accepted in plays:
         arm = int(policy.select(context(pool))[0])

@@ -16,7 +16,7 @@ from metasd.policies import make
 def test_goodput_weighs_length_against_cost(bench):
     pool = bench.pool(1, lengths=(1, 2, 4))
     policy = bench.bound(make("goodput"), pool, bench.keys(1))
-    policy.accepted[:], policy.judged[:] = 6.4, 1.6  # with the prior, a = (6.4 + 1.6) / (6.4 + 1.6 + 2) = 0.8
+    policy.accepted[:], policy.rejected[:] = 6.4, 1.6  # with the prior, a = (6.4 + 1.6) / (6.4 + 1.6 + 2) = 0.8
     cost = np.array([[1.2, 1.3, 2.5, 1.0]])
     a = 0.8
     wanted = [(1 + a) / 1.2, (1 + a + a**2) / 1.3, (1 - a**5) / (1 - a) / 2.5, 1.0]
@@ -41,6 +41,22 @@ def test_ratio_ucb_prefers_tokens_per_second_and_counts_catch_up(bench):
 
     assert [choice(c) for c in (0.0, 0.3, 0.5)] == [2, 2, 0]  # a fourth of the catch-up counts
     assert policy.select(context(pool))[0] == 2  # learned from its rounds
+
+
+@pytest.mark.parametrize("stalled", [4.1, 10.0, 1000.0])
+def test_a_stall_says_nothing_of_its_arm(bench, stalled):
+    """Arm 0: 3 tokens in 1 s, the first time in ``stalled``; arm 1 in 2 s, the first time in 8: no stall yet."""
+    pool = bench.pool(2, plain=False)
+    policy = bench.bound(make("ratio-ucb:beta=0"), pool, bench.keys(1))
+    cost, seconds = np.array([[1.0, 2.0]]), [[stalled, 8.0], [1.0, 2.0]]
+    played = []
+    for t in range(12):
+        arm = int(policy.select(context(pool, cost=cost))[0])
+        policy.update(one_round(pool, arm, 2, seconds=seconds[t > 1][arm]))
+        played.append(arm)
+    assert played == [0, 1] + [0] * 10
+    assert policy.work[0].tolist() == [11.0, 8.0]
+    assert policy.spent[0] == 19.0
 
 
 @pytest.mark.parametrize("name", ["ratio-ucb", "goodput"])
@@ -98,19 +114,19 @@ def test_goodput_index_equals_the_formula(bench):
     pool, stay, decay, prior, weight = bench.pool(3, plain=False), 5, 0.9, 0.7, 3
     spec = f"goodput:decay={decay},prior={prior},weight={weight},stay={stay}"
     policy = bench.bound(make(spec), pool, bench.keys(1))
-    right, judged, work = [[], [], []], [[], [], []], [[], [], []]
+    right, wrong, work = [[], [], []], [[], [], []], [[], [], []]
 
     def faded(x):
         return sum(v * decay**age for age, v in enumerate(reversed(x)))
 
     def index(k, expected):
-        a = (faded(right[k]) + prior * weight) / (faded(right[k]) + faded(judged[k]) + weight)
+        a = (faded(right[k]) + prior * weight) / (faded(right[k]) + faded(wrong[k]) + weight)
         return sum(a**j for j in range(5)) / scalar_cost(work[k], expected, stay)
 
     for arm, accepted, seconds, catch_up, expected in timed_rounds(pool, 7):
         policy.update(one_round(pool, arm, accepted, seconds=seconds, catch_up_seconds=catch_up))
         right[arm].append(accepted)
-        judged[arm].append(accepted < 4)
+        wrong[arm].append(accepted < 4)
         work[arm].append(seconds)
         found = policy.index(context(pool, cost=np.array([expected])))[0]
         np.testing.assert_allclose(found, [index(k, expected[k]) for k in range(3)], rtol=0, atol=1e-9)

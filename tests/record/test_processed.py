@@ -18,10 +18,10 @@ from shipped import BUDGET, PROMPTS, TOGETHER, generated
 from metasd.core.errors import UsageError
 from metasd.distill.answers import greedy_answers
 from metasd.drafters.base import Draft
-from metasd.record.manifest import identity_of
 from metasd.record.run import record
 from metasd.runtime import contenders as live
 from metasd.runtime.engine.cache import CachedModel
+from metasd.runtime.identity import identity_of
 from metasd.runtime.load import Target
 from metasd.runtime.sampling import Sampling
 from metasd.runtime.verify import Verifier

@@ -12,7 +12,7 @@ from metasd.core.errors import UsageError
 from metasd.record import run as module
 from metasd.record.reader import PackedReader
 from metasd.runtime.sampling import Sampling
-from metasd.traces import open_trace
+from metasd.traces import open_trace, texts
 
 ARRAYS = (
     "offsets",
@@ -142,6 +142,20 @@ def test_costs_are_written_and_replayed_by(world, tmp_path):
     assert costs.catch_up(np.arange(4), np.full(4, 5)).tolist()[:2] == [0, 0]
     assert costs.catch_up(np.array([2]), np.array([5]))[0] > 0
     assert summary["costs_error"] == costs.error >= 0
+
+
+def test_the_text_of_every_token_is_kept_and_made_again(world, tmp_path):
+    here = world()
+    here.record(tmp_path / "t")
+    trace = open_trace(tmp_path / "t")
+    tokenizer, found = texts.read(trace)
+    assert tokenizer == {"name": here.target.name, "hash": here.target.tokenizer_hash}
+    for p, name in enumerate(trace.ids):
+        answer = trace.tokens[trace.offsets[p] : trace.offsets[p + 1]].tolist()
+        assert "".join(found[name]) == here.target.tokenizer.decode(answer)
+    (tmp_path / "t" / texts.TEXTS).unlink()
+    world().record(tmp_path / "t", resume=True)
+    assert texts.read(trace) == (tokenizer, found)
 
 
 def test_an_interrupt_keeps_what_is_recorded_and_resumes(world, tmp_path, monkeypatch):

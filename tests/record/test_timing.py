@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from metasd.core.costs import CostModel
-from metasd.record import timing
+from metasd.runtime import timing
 
 
 class Clock:

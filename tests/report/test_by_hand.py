@@ -67,7 +67,7 @@ def test_the_table_of_a_comparison(made: dict[str, Any]) -> None:
         "tokens/round": "1.40",
         "regret s": "+2.2",  # 16.1875 - 14
     }
-    below = {line[0]: [re.sub(r" \[.*\]", "", c) for c in line[1:]] for line in lines[3:-1]}
+    below = {line[0]: [re.sub(r" \[.*\]", "", c) for c in line[1:]] for line in lines[3:-3]}
     assert below == {
         "fixed arm: plain": ["1.0", "1.00", "79.0%", "1.00"],
         "best fixed arm: plain": ["1.0", "1.00", "79.0%", "1.00"],
@@ -75,7 +75,8 @@ def test_the_table_of_a_comparison(made: dict[str, Any]) -> None:
         "best fixed arm of each prompt": ["1.1", "1.12", "88.5%", "1.27"],
         "clairvoyant optimum": ["1.3", "1.27", "100.0%", "2.00"],
     }
-    assert lines[-1] == ["Regret is to the best fixed arm of all prompts."]
+    assert [" ".join(line) for line in lines[-2:]] == made["traces"][0]["notes"]
+    assert lines[-3] == ["Regret is to the best fixed arm of all prompts."]
 
 
 def test_the_spreadsheet(made: dict[str, Any], tmp_path: Path) -> None:
@@ -115,5 +116,5 @@ def test_the_table_of_the_page(made: dict[str, Any]) -> None:
 def test_the_pages_heat_map(made: dict[str, Any]) -> None:
     """The optimum over the rounds played: on code 5 / 6, on chat 2 / 4."""
     page = tables.heat_map([r for r in made["results"] if r["domain"] != "all"], [POLICY])
-    domains = re.findall(r'<th scope="col">([^<]*)</th>', page)[1:]
+    domains = re.findall(r'<button type="button">([^<]*)</button>', page)[1:]
     assert dict(zip(domains, re.findall(r"([\d.]+%)", page), strict=True)) == {"code": "83.3%", "chat": "50.0%"}

@@ -1,6 +1,8 @@
 import json
 import re
+from hashlib import sha256
 from html import unescape
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +10,8 @@ import pytest
 
 from metasd.report.csv import write_csv
 from metasd.report.html.markup import arm_colours
-from metasd.report.html.page import pieces, write_report
-from metasd.report.html.panels import ticks
+from metasd.report.html.pack import pack, unpack
+from metasd.report.html.page import PLOTLY, _asset, write_report
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +25,10 @@ def page(made: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> str:
 def embedded(page: str) -> dict[str, Any]:
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
     assert found
-    return json.loads(found.group(1))
+    held = json.loads(found.group(1))
+    for line in held["timelines"]:
+        line["rounds"] = {policy: unpack(rounds) for policy, rounds in line["rounds"].items()}
+    return held
 
 
 def every_number(value: Any) -> set[float]:
@@ -42,7 +47,7 @@ def test_every_number_of_the_tables_is_in_the_json(page: str, made: dict[str, An
     cells = re.findall(r'<td data-value="([^"]*)"[^>]*>(.*?)</td>', page)
     known = every_number(made)
     shown = re.compile(r"[+\u2212]?[\d,]+(?:\.\d+)?%?")
-    assert len(cells) == 4 * 5 + 5 * 2 + 4 * 2  # leaderboard, comparators, heat map
+    assert len(cells) == 4 * 5 + 5 * 2 + 2 * 4 * 2  # leaderboard, comparators, two tables by domain
     for raw, inner in cells:
         values = shown.findall(unescape(re.sub(r"<[^>]+>", " ", inner)))
         assert (raw == "") == (not values)
@@ -66,10 +71,27 @@ def test_numbers_in_the_headline_are_the_best_rows(page: str, made: dict[str, An
 
 def test_nothing_is_fetched_and_it_is_small(page: str) -> None:
     assert len(page.encode()) < 2_000_000
-    assert not re.search(r"""(?:src|href)=["'](?!#|data:)""", page)
-    assert not re.search(r"""url\(|@import|fetch\(|XMLHttpRequest""", page)
-    addresses = set(re.findall(r"https?://[^\"' <]+", page))
+    own = page.replace(_asset(PLOTLY), "")
+    assert len(page) - len(own) > 1_000_000
+    assert not re.search(r"""(?:src|href)=["'](?!#|data:)""", own)
+    assert not re.search(r"""url\(|@import|fetch\(|XMLHttpRequest|innerHTML|eval\(""", own)
+    addresses = set(re.findall(r"https?://[^\"' <]+", own))
     assert addresses <= {"http://www.w3.org/2000/svg"}  # a namespace, not a place
+
+
+def test_the_plotting_library_is_the_one_that_was_vendored() -> None:
+    """docs/decisions.md says which, and where from."""
+    folder = resources.files("metasd") / "data" / "report"
+    found = sha256((folder / PLOTLY).read_bytes()).hexdigest()
+    told = (Path(__file__).parents[2] / "docs" / "decisions.md").read_text(encoding="utf-8")
+    assert found in told
+    assert PLOTLY in told
+    assert "MIT" in (folder / PLOTLY.replace(".min.js", ".LICENSE.txt")).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("rounds", [[], [[0, 0, 0, 1]], [[0, 3, 12, 13], [13, 5, 0, 1], [14, 63, 255, 256]]])
+def test_packed_rounds_come_back(rounds: list[list[int]]) -> None:
+    assert unpack(json.loads(json.dumps(pack(rounds)))) == rounds
 
 
 def test_names_cannot_break_out_of_the_page(made: dict[str, Any], tmp_path: Path) -> None:
@@ -77,7 +99,7 @@ def test_names_cannot_break_out_of_the_page(made: dict[str, Any], tmp_path: Path
     text = json.dumps(made).replace("arm0@4", json.dumps(evil)[1:-1]).replace("metasd-ucb:beta=0.5", "</script><i>")
     write_report(json.loads(text), tmp_path / "r.html")
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
-    assert page.count("<script") == 2
+    assert page.count("<script") == 3
     assert "<i>" not in re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
     assert embedded(page) == json.loads(text)
 
@@ -91,31 +113,11 @@ def test_a_document_without_figures_still_makes_a_page(tmp_path: Path) -> None:
     assert "2.50 tokens per round" in (tmp_path / "r.html").read_text(encoding="utf-8")
 
 
-def test_a_decoder_gives_the_text(made: dict[str, Any], tmp_path: Path) -> None:
-    full = write_report(made, tmp_path / "r.html", decode=lambda ids: "".join(chr(97 + i % 26) for i in ids))
-    line = full["timelines"][0]
-    assert line["texts"] == [chr(97 + t % 26) for t in line["tokens"]]
-    assert embedded((tmp_path / "r.html").read_text(encoding="utf-8")) == json.loads(json.dumps(full))
-    assert made["timelines"][0]["texts"] is None
-
-
-def test_pieces_wait_for_whole_characters() -> None:
-    raw = [b"a", "é".encode()[:1], "é".encode()[1:], "é".encode()[:1]]
-    found = pieces(range(4), lambda ids: b"".join(raw[i] for i in ids).decode(errors="replace"))
-    assert found == ["a", "", "é", "\ufffd"]
-
-
 def test_shorter_drafts_of_a_drafter_are_paler() -> None:
     tints = arm_colours({"arms": ["plain", "a@2", "a@8", "b@8"], "arm_drafters": [-1, 0, 0, 1]})
     assert tints["plain"][0] == "var(--plain)"
     assert tints["a@2"][0] == tints["a@8"][0] != tints["b@8"][0]
     assert tints["a@2"][1] < tints["a@8"][1] == tints["b@8"][1] == 1
-
-
-def test_ticks_by_hand() -> None:
-    assert ticks(0, 100, 4) == [0, 20, 40, 60, 80, 100]
-    assert ticks(-12.5, 14, 4) == [-10, -5, 0, 5, 10] or ticks(-12.5, 14, 4) == [-10, 0, 10]
-    assert ticks(3, 3, 4) == [3]
 
 
 def test_csv_has_one_flat_line_a_row(made: dict[str, Any], tmp_path: Path) -> None:

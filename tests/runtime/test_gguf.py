@@ -18,7 +18,7 @@ import tiny
 import torch
 
 from metasd.core.errors import FileError
-from metasd.runtime import gguf
+from metasd.runtime import gguf, kept
 from metasd.runtime.load import load_target
 
 LAYERS = 2
@@ -44,9 +44,10 @@ def write(model: Any, path: Path) -> None:
     writer.add_vocab_size(config.vocab_size)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("default")
-    writer.add_token_list(["<unk>", "<eos>", *"abcdefghijklmnopqrstu", "ab"])
+    writer.add_token_list(["<unk>", "<eos>", *"abcdefghijklmnopqrst", "cd", "ab"])
     writer.add_token_types([3, 3] + [1] * (config.vocab_size - 2))
-    writer.add_token_merges(["a b"])
+    writer.add_token_merges(["a b", "c d"])
+    writer.add_bos_token_id(1)  # transformers 5.16 reads no file without
     writer.add_eos_token_id(1)
     names = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
     names |= {f"model.layers.{i}.{a}": f"blk.{i}.{b}" for i in range(LAYERS) for a, b in NAMES.items()}
@@ -76,7 +77,7 @@ def test_a_file_is_converted_once_for_each_dtype_it_is_used_in(
     assert said.out == ""
     for word in ("little.gguf", "to float32", " MB", str(gguf.cache_folder()), "21/21"):
         assert word in said.err
-    (float32, bytes32), *others = gguf.kept()
+    (float32, bytes32), *others = kept.kept("models")
     assert "float32" in float32
     assert not others
 
@@ -89,14 +90,14 @@ def test_a_file_is_converted_once_for_each_dtype_it_is_used_in(
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert load_target(str(file), dtype="bfloat16").dtype == "bfloat16"
-    sizes = dict(gguf.kept())
+    sizes = dict(kept.kept("models"))
     assert len(sizes) == 2
     half = next(size for name, size in sizes.items() if name != float32)
     assert half < bytes32, "kept in the dtype it is used in"
     file.write_bytes(file.read_bytes() + b"\0")
     assert gguf.sha256(file) != gguf.sha256.__wrapped__(file), "a file that changed is hashed anew"
-    gguf.remove([float32])
-    assert float32 not in dict(gguf.kept())
+    kept.remove([float32])
+    assert float32 not in dict(kept.kept("models"))
 
 
 @pytest.mark.parametrize("library_says", [True, False])

@@ -17,7 +17,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from metasd.core.errors import UsageError
-from metasd.runtime import gguf, load
+from metasd.runtime import kept, locate
 from metasd.runtime.load import NO_LIMIT, Target, as_target, check_fits, load_target, same_tokenizer
 from metasd.runtime.tokenizers import hashes
 
@@ -44,17 +44,17 @@ def test_a_folder_loads_as_what_was_saved(tiny_target: Target, saved: Path) -> N
 
 
 def test_revision_follows_the_weights(saved: Path, tmp_path: Path) -> None:
-    before = load.locate(str(saved))
-    assert before == load.locate(str(saved))
+    before = locate.locate(str(saved))
+    assert before == locate.locate(str(saved))
     other = tmp_path / "tiny-saved"
     other.mkdir()
     for file in saved.iterdir():
         (other / file.name).write_bytes(file.read_bytes())
-    assert load.locate(str(other))[2] == before[2]
+    assert locate.locate(str(other))[2] == before[2]
     weights = bytearray((other / "model.safetensors").read_bytes())
     weights[-1] ^= 1
     (other / "model.safetensors").write_bytes(bytes(weights))
-    assert load.locate(str(other))[2] != before[2]
+    assert locate.locate(str(other))[2] != before[2]
 
 
 def test_encoding_uses_the_chat_template_unless_raw() -> None:
@@ -97,7 +97,7 @@ def test_a_file_that_is_no_gguf_is_refused_and_leaves_nothing(tmp_path: Path, mo
     file.write_bytes(b"not a model")
     with pytest.raises(UsageError, match=r"cannot read bad\.gguf"):
         load_target(str(file))
-    assert gguf.kept() == []
+    assert kept.kept("models") == []
 
 
 def test_context_is_checked_by_prompt_id(tiny_target: Target) -> None:
@@ -217,3 +217,53 @@ def test_a_missing_package_is_one_line() -> None:
     assert "torch" in out
     assert "metasd[live]" in out
     assert out.count("\n") == 1
+
+
+def test_a_token_that_the_model_has_no_row_for_is_refused_before_it_is_read() -> None:
+    """A tokenizer with added tokens that the model's embedding was never enlarged for."""
+    tokenizer = tiny_tokenizer(VOCAB + 2)
+    target = as_target(tiny_model(1), tokenizer, "tiny")
+    assert target.encode("w9", raw=True) == [9]
+    with pytest.raises(UsageError, match=rf"tiny makes token {VOCAB} \('w{VOCAB}'\).*knows {VOCAB} tokens"):
+        target.encode(f"w9 w{VOCAB}", raw=True)
+
+
+def test_weights_that_are_no_numbers_are_refused() -> None:
+    model = tiny_model(1)
+    with torch.no_grad():
+        model.model.norm.weight[3] = float("nan")
+    with pytest.raises(UsageError, match=r"no numbers \(NaN\): its weights are damaged; get the checkpoint whole"):
+        as_target(model, tiny_tokenizer(), "tiny")
+    with pytest.raises(UsageError, match="too narrow for it; try --dtype float32"):
+        as_target(model.to(torch.bfloat16), tiny_tokenizer(), "tiny")
+
+
+def _edit(folder: Path, **changes: Any) -> None:
+    config = json.loads((folder / "config.json").read_text()) | changes
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda f: _edit(f, vocab_size=VOCAB + 8), r"has in another shape lm_head.weight, model.embed_tokens.weight"),
+        (lambda f: _edit(f, hidden_act="zzz"), r"its configuration says 'zzz', which transformers does not know"),
+        (
+            lambda f: (f / "tokenizer.json").write_text("{"),
+            r"one of its JSON files is broken .*get the checkpoint whole",
+        ),
+        (
+            lambda f: (f / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n"),
+            r"cut short, or the pointer that Git LFS left for it; get the checkpoint whole",
+        ),
+    ],
+    ids=["shape", "unknown word", "JSON", "LFS"],
+)
+def test_what_is_wrong_with_a_folder_is_said_with_the_mend(
+    spoil: Callable[[Path], object], said: str, saved: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "spoilt"
+    shutil.copytree(saved, folder)
+    spoil(folder)
+    with pytest.raises(UsageError, match=said):
+        load_target(str(folder))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from metasd.core.pool import DrafterInfo, Pool
 from metasd.core.records import Revealed
 from metasd.runtime.load import Target
 from metasd.runtime.models import ModelDrafter
@@ -139,6 +140,35 @@ def test_scope_all_charges_every_token_read(ending: Target, tiny_drafter: Any) -
     assert total == 2 * (len(PROMPTS[0][1]) + len(again.texts[0]) - 1)
     assert all(m.lag == 0 for m in made if isinstance(m, ModelDrafter))
     assert 0 < caught <= sum(2 * (len(p) + len(t) - 1) for (_, p), t in zip(PROMPTS, session.texts, strict=True))
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.9])
+def test_scope_all_reads_what_it_charges_behind_drafts_of_its_own(
+    ending: Target, tiny_drafter: Any, temperature: float
+) -> None:
+    """Every token the model is given was drafted from or charged; what a draft got right is not read again."""
+    fed: list[int] = []
+    hook = tiny_drafter.register_forward_pre_hook(
+        lambda _, args, kwargs: fed.append(kwargs["input_ids"].shape[1]), with_kwargs=True
+    )
+    sampling = Sampling(temperature)
+    info = DrafterInfo("model", "model", free=False, deterministic=False)
+    made = ModelDrafter(info, tiny_drafter, vocab_size=ending.vocab_size, sampling=sampling)
+    pool = Pool([info], [(0, 3), (0, 1), (-1, 0)])
+    session = LiveSession(
+        ending, [made], pool, PROMPTS, max_new_tokens=BUDGET, sampling=sampling, feedback="full", scope="all"
+    )
+    rng = np.random.default_rng(3)
+    accepted, whole = 0, 0
+    while not session.done:
+        fed.clear()
+        rounds = session.play(rng.integers(3, size=1))
+        assert sum(fed) == int(rounds.catch_up[0] + rounds.drafted[0])
+        accepted += int(rounds.accepted[0])
+        whole += int(0 < rounds.drafted[0] == rounds.accepted[0])
+    hook.remove()
+    assert accepted > 0
+    assert whole > 0
 
 
 def test_sampled_agreement_is_min_one_q_over_p(ending: Target, tiny_drafter: Any) -> None:

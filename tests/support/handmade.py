@@ -33,9 +33,9 @@ def one_round(pool, arm, accepted, *, remaining=1000, proposed=None, seconds=Non
     )
 
 
-def context(pool, *, remaining=1000, available=None, cost=None, signals=None):
+def context(pool, *, remaining=1000, available=None, cost=None, signals=None, pays=None):
     shown = np.ones((1, len(pool)), bool) if available is None else np.array([available], bool)
-    return Context(np.zeros(1, np.int64), np.array([remaining]), shown, signals=signals, cost=cost)
+    return Context(np.zeros(1, np.int64), np.array([remaining]), shown, signals=signals, cost=cost, pays=pays)
 
 
 def revealed(agreement, first=0):

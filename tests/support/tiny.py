@@ -46,7 +46,8 @@ def llama(seed: int = 2, layers: int = 4, dtype: torch.dtype = torch.float64, **
 
 def near(model: LlamaForCausalLM, noise: float = 0.08, seed: int = 5) -> LlamaForCausalLM:
     """A model that agrees with ``model`` often, not always."""
-    twin = llama(seed, model.config.num_hidden_layers, model.dtype, vocab_size=model.config.vocab_size)
+    sizes = {name: getattr(model.config, name) for name in ("vocab_size", "max_position_embeddings")}
+    twin = llama(seed, model.config.num_hidden_layers, model.dtype, **sizes)
     torch.manual_seed(seed)
     with torch.no_grad():
         for mine, its in zip(twin.parameters(), model.parameters(), strict=True):

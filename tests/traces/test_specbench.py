@@ -12,6 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metasd.core.errors import UsageError
+from metasd.core.records import UNKNOWN_BUDGET
+from metasd.sim.replay.run import replay
+from metasd.sim.replay.session import TraceSession
 from metasd.traces import import_trace, open_trace, validate
 from metasd.traces.importers.specbench import drafter_names, what_was_left
 
@@ -71,6 +74,28 @@ def test_own_path_reproduces_the_log(tmp_path: Path) -> None:
         seen.append(int(trace.accepted[row, 0]) + 1)
         row += seen[-1]
     assert seen == log
+
+
+def test_an_unknown_budget_stays_unknown_and_halving_tries_every_arm(tmp_path: Path) -> None:
+    """4 arms, 40 texts of 200 tokens: the assumed 256 tokens give each arm its block; the better drafter is kept."""
+    rng = np.random.default_rng(2)
+    for name, low in ((MEDUSA, 1), (SPS, 5), ("vicuna-7b-v1.3-third-float16-temp-0.0", 1)):
+        lines = []
+        for number in range(3):
+            log = rng.integers(low, 8, 100).cumsum()
+            kept = log[log < 200]
+            lines.append(question(number, name, [np.diff([0, *kept, 200]).tolist()]))
+        write(tmp_path / "in" / f"{name}.jsonl", lines)
+    trace = open_trace(import_trace("spec-bench", tmp_path / "in", tmp_path / "out").path)
+    session = TraceSession.per_prompt(trace, lanes=3)
+    for _ in range(5):
+        assert session.context.remaining.tolist() == [UNKNOWN_BUDGET] * 3
+        session.play(np.array([1, 0, 2]))
+    totals = replay(trace, "sequential-halving").ledger.totals()
+    assert all(totals.arms.values())
+    assert max(totals.arms, key=lambda arm: totals.arms[arm]).startswith("sps")
+    known = TraceSession.per_prompt(trace, lanes=1, budget=300)
+    assert known.context.remaining.tolist() == [300]
 
 
 def test_what_was_left_is_exact_for_a_prefix_determined_drafter() -> None:

@@ -14,7 +14,7 @@ from metasd.core.errors import UsageError
 from metasd.core.pool import Pool
 from metasd.core.records import Bools, Context, Floats, Ints, Revealed, Rounds, StopReason
 from metasd.core.signals import INDEX
-from metasd.policies.base import Policy, best
+from metasd.policies.base import Policy, best, unstalled, worthwhile
 from metasd.policies.frontier import rollout
 from metasd.policies.frontier.belief import PoolLayout, cold_start, gather, geometric, warm_start
 from metasd.policies.frontier.features import W, features, free_features
@@ -29,7 +29,6 @@ TEXT_CAP = 100.0  # rows after which those of one text count less and less: a ru
 PATIENCE = 1 / 32  # solve again once the new rows weigh this share of all
 DRAWS = (2.0, 1.0)  # draft tokens accepted and rejected before any: a chance of two in three
 TIE = 1e-9
-STALL = 4.0  # times its expected seconds that a round counts at most: a machine that stops says nothing of its arm
 REJECTED, DRAFT_LIMIT = int(StopReason.REJECTED), int(StopReason.DRAFT_LIMIT)
 TEXT_ENDED, BUDGET_ENDED = int(StopReason.TEXT_ENDED), int(StopReason.BUDGET_ENDED)
 
@@ -97,7 +96,10 @@ class Frontier(Policy):
             self.pursues = "time" if timed else "rounds"
         by_time = self.pursues == "time"
         scope = ("free" if by_time else "all") if self.watch == "auto" else self.watch
-        return super().wants(overlap, timed) | {"reads": self.reads | ({"cost"} if by_time else set()), "scope": scope}
+        return super().wants(overlap, timed) | {
+            "reads": self.reads | ({"cost", "pays"} if by_time else set()),
+            "scope": scope,
+        }
 
     def bind(self, pool: Pool, lanes: int, *, reset: str | None = None, overlap: bool = True) -> None:
         """As ``Policy.bind``. Raises UsageError when the prior is of other drafters than the pool's."""
@@ -167,6 +169,7 @@ class Frontier(Policy):
             value = layout.level(value, context.signals[:, :, PROPOSAL])
         if self.pursues == "time":
             value = value - self._rho(context, value) * self.asked
+            allowed = worthwhile(context, allowed)
         return best(value - TIE * layout.draft_length, allowed)
 
     def _value(self, context: Context) -> Floats:
@@ -204,7 +207,7 @@ class Frontier(Policy):
     def update(self, rounds: Rounds) -> None:
         if self.pursues == "time":
             asked = self.asked[rounds.lane, rounds.arm]
-            spent = asked if rounds.seconds is None else np.minimum(rounds.seconds, STALL * asked)
+            spent = asked if rounds.seconds is None else unstalled(rounds.seconds, asked)
             self.rate[rounds.lane, 0] += rounds.emitted
             self.rate[rounds.lane, 1] += spent
         super().update(rounds)

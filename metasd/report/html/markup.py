@@ -28,12 +28,20 @@ def interval(ends: Sequence[float] | None, spec: str) -> str:
     return "" if ends is None else f"{number(ends[0], spec)} to {number(ends[1], spec)}"
 
 
-def cell(value: float | None, spec: str, ends: Sequence[float] | None = None, *, before: str = "") -> str:
+def cell(
+    value: float | None, spec: str, ends: Sequence[float] | None = None, *, before: str = "", style: str = ""
+) -> str:
     """A table cell with the full number for sorting and its interval below."""
     raw = "" if value is None else repr(float(value))
     small = f"<small>{interval(ends, spec)}</small>" if ends is not None else ""
-    shown = number(value, spec)
-    return f'<td data-value="{raw}">{before}<span class="n">{shown}</span>{small}</td>'
+    look = f' style="{style}"' if style else ""
+    shown = f'<span class="n">{number(value, spec)}</span>'
+    return f'<td data-value="{raw}"{data_ends(ends)}{look}>{before}{shown}{small}</td>'
+
+
+def data_ends(ends: Sequence[float] | None) -> str:
+    """An interval for the page's scripts, nothing where unknown."""
+    return "" if ends is None else f' data-low="{ends[0]!r}" data-high="{ends[1]!r}"'
 
 
 def arm_colours(trace: Mapping[str, Any]) -> dict[str, tuple[str, float]]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from metasd.core import jsontext
 from metasd.core.results import SIGNIFICANT
-from metasd.report.html.markup import cell, interval, number, text
+from metasd.report.html.markup import cell, data_ends, interval, number, text
 from metasd.report.leaderboard import rate_of
 
 Row = Mapping[str, Any]
@@ -24,12 +25,14 @@ def leaderboard(rows: Sequence[Row], comparators: Sequence[Row], reference: str)
     heads += [_head("of the optimum", "descending")] if shared else []
     heads += [_head(f"against {reference}", "descending")] if any("paired" in r for r in rows) else []
     pseudo = "pseudo_" if any("pseudo_regret_rounds" in r for r in rows) else ""
+    heads += [_head("time regret, s", "ascending")] if timed else []
     heads += [_head("regret, rounds" if pseudo else "hindsight regret, rounds", "ascending")]
-    heads += [_head("time regret, s", "ascending"), _head("s draft", "ascending")] if timed else []
+    heads += [_head("s draft", "ascending")] if timed else []
     heads += [_head("s verify", "ascending"), _head("s catch-up", "ascending")] if timed else []
     heads += [_head("switches", "ascending")]
     body = "".join(
-        f"<tr>{_policy(r)}{''.join(_cells(r, timed, key if shared else None, low, pseudo))}</tr>" for r in rows
+        f'<tr data-at="{i}">{_policy(r)}{"".join(_cells(r, timed, key if shared else None, low, pseudo))}</tr>'
+        for i, r in enumerate(rows)
     )
     foot = "".join(_comparator(c, len(heads), timed, key, low) for c in comparators)
     return (
@@ -65,9 +68,10 @@ def _cells(row: Row, timed: bool, share: str | None, low: float, pseudo: str) ->
         cells.append(cell(value, ".1%", around, before=whisker(value, around, low)))
     if "paired" in row:
         cells.append(_difference(row["paired"], rate_of(row)))
-    cells.append(cell(row[f"{pseudo}regret_rounds"], "+,.1f", ends.get(f"{pseudo}regret_rounds")))
     if timed:
         cells.append(cell(row.get("pseudo_regret_seconds"), "+,.2f", ends.get("pseudo_regret_seconds")))
+    cells.append(cell(row[f"{pseudo}regret_rounds"], "+,.1f", ends.get(f"{pseudo}regret_rounds")))
+    if timed:
         cells += [cell(row.get(f"{part}_seconds"), ",.2f") for part in ("draft", "verify", "catch_up")]
     cells.append(cell(row["switches"], ",.0f", ends.get("switches")))
     return cells
@@ -80,7 +84,8 @@ def _difference(paired: Mapping[str, Any], rate: str) -> str:
     chance = "" if p is None else f" (Holm p {number(p, '.3f')})"
     small = f"<small>{interval(paired[f'{rate}_interval'], '+.2f')}{chance}</small>"
     raw = "" if value is None else repr(float(value))
-    return f'<td data-value="{raw}">{mark}<span class="n">{number(value, "+.2f")}</span>{small}</td>'
+    bounds = data_ends(paired[f"{rate}_interval"])
+    return f'<td data-value="{raw}"{bounds}>{mark}<span class="n">{number(value, "+.2f")}</span>{small}</td>'
 
 
 def _comparator(row: Row, columns: int, timed: bool, key: str, low: float) -> str:
@@ -113,25 +118,45 @@ def whisker(value: float | None, ends: Sequence[float] | None, low: float) -> st
     )
 
 
-def heat_map(rows: Sequence[Row], policies: Sequence[str], key: str = "fraction_of_optimum") -> str:
-    """Domain by policy: fraction of the optimum as colour and number."""
+def heat_map(rows: Sequence[Row], policies: Sequence[str], key: str = "fraction_of_optimum", spec: str = ".1%") -> str:
+    """Domain by policy: ``key`` as number with its interval, shaded from a domain's least to its most."""
     domains = list(dict.fromkeys(r["domain"] for r in rows))
     values = {(r["policy"], r["domain"]): r[key] for r in rows}
-    known = [v for v in values.values() if v is not None]
-    low, span = min(known), max(max(known) - min(known), 1e-9)
-    head = "".join(f'<th scope="col">{text(d)}</th>' for d in domains)
+    around = {(r["policy"], r["domain"]): r["intervals"].get(key) for r in rows}
+    ends = {d: [v for (_, where), v in values.items() if where == d and v is not None] for d in domains}
+    head = "".join(
+        f'<th scope="col" data-first="descending"><button type="button">{text(d)}</button></th>' for d in domains
+    )
     body = []
-    for policy in policies:
-        cells = [_shade(values.get((policy, d)), low, span) for d in domains]
-        body.append(f'<tr><th scope="row">{text(policy)}</th>{"".join(cells)}</tr>')
+    for i, policy in enumerate(policies):
+        cells = [_shade(values.get((policy, d)), around.get((policy, d)), ends[d], spec) for d in domains]
+        body.append(f'<tr data-at="{i}"><th scope="row">{text(policy)}</th>{"".join(cells)}</tr>')
     return (
-        f'<div class="scroll" tabindex="0"><table class="heat board"><thead><tr><th scope="col">policy</th>{head}</tr>'
+        '<div class="scroll" tabindex="0"><table class="heat board">'
+        f"<thead><tr>{_head('policy', 'ascending')}{head}</tr>"
         f"</thead><tbody>{''.join(body)}</tbody></table></div>"
     )
 
 
-def _shade(value: float | None, low: float, span: float) -> str:
+def _shade(value: float | None, around: Sequence[float] | None, known: Sequence[float], spec: str) -> str:
     if value is None:
         return "<td></td>"
-    depth = 0.04 + 0.5 * (value - low) / span
-    return f'<td data-value="{value!r}" style="background:rgba(var(--heat),{depth:.2f})">{number(value, ".1%")}</td>'
+    depth = 0.04 + 0.5 * (value - min(known)) / max(max(known) - min(known), 1e-9)
+    return cell(value, spec, around, style=f"background:rgba(var(--heat),{depth:.2f})")
+
+
+def settings_table(rows: Sequence[Row]) -> str:
+    """Every policy with all its settings."""
+    body = []
+    for i, row in enumerate(rows):
+        known = row.get("settings") or {}
+        items = "".join(f"<li><b>{text(k)}</b> {text(_setting(v))}</li>" for k, v in known.items())
+        body.append(f'<tr data-at="{i}"><th scope="row">{text(row["policy"])}</th><td><ul>{items}</ul></td></tr>')
+    return (
+        '<div class="scroll tall" tabindex="0"><table class="board settings"><thead><tr><th scope="col">policy</th>'
+        f'<th scope="col">settings</th></tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+    )
+
+
+def _setting(value: Any) -> str:
+    return value if isinstance(value, str) else jsontext.dumps(value)

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from metasd.runtime.engine.forward import Forward
+from metasd.runtime.engine.features import Features, Tap
+from metasd.runtime.engine.forward import Forward, Mask
 from metasd.runtime.engine.support import croppable_cache
 from metasd.runtime.engine.trial import check
 
@@ -30,13 +31,15 @@ class CachedModel:
 
     Raises UsageError at construction when the model's cache cannot be rolled back.
 
+    features: keeps the states between layers of the cached tokens, in step with the cache; None: nobody reads them.
+
     Attributes:
         seconds: wall time of all passes so far, cropping the cache for them included (on CUDA: of queueing
             them, and of ``wait``).
         vocab_size: V, columns of the logits.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, features: Features | None = None) -> None:
         check(model)
         self.model = model
         self.vocab_size = int(model.config.get_text_config().vocab_size)
@@ -46,7 +49,9 @@ class CachedModel:
         self._text = np.zeros(1024, np.int64)  # the cached tokens, [0, _length) valid
         self._length = 0
         self._dirty = False
-        self._forward = Forward(model)
+        self.features = features
+        self._tap = None if features is None else Tap(model, features.layers)
+        self._forward = Forward(model, self._tap)
 
     @property
     def length(self) -> int:
@@ -58,6 +63,8 @@ class CachedModel:
         self._cache = croppable_cache(self.model)
         self._length = 0
         self._dirty = False
+        if self.features is not None:
+            self.features.crop(0)
 
     def shared(self, tokens: Tokens) -> int:
         """Tokens of the text ``tokens`` that are in the cache already: the longest common prefix."""
@@ -72,30 +79,41 @@ class CachedModel:
         Row i is the distribution of what follows ``tokens[: len(tokens) - rows + i + 1]``.
         """
         given = np.asarray(tokens, np.int64)
-        keep = min(self.shared(given), len(given) - rows)
-        self._crop(keep)
+        keep = self.rewind(given, rows)
         logits = self.feed(torch.from_numpy(given[keep:].copy()).to(self.device), rows)
         self.label(given[keep:])
         return logits
+
+    def rewind(self, tokens: NDArray[Any], rows: int) -> int:
+        """Crop to what can stay where the last ``rows`` of the text ``tokens`` are read again; how much that is."""
+        keep = min(self.shared(tokens), len(tokens) - rows)
+        self.crop(keep)
+        return keep
 
     def read(self, tokens: Tokens) -> int:
         """Bring the cache to exactly the text ``tokens``; returns how many tokens had to be read (0: none was)."""
         given = np.asarray(tokens, np.int64)
         keep = self.shared(given)
-        self._crop(keep)
+        self.crop(keep)
         if keep < len(given):
             self.feed(torch.from_numpy(given[keep:].copy()).to(self.device), 1)
             self.label(given[keep:])
         return len(given) - keep
 
-    def feed(self, ids: torch.Tensor, rows: int) -> torch.Tensor:
+    def feed(
+        self, ids: torch.Tensor, rows: int, *, mask: Mask | None = None, positions: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Append ``ids`` [w], which may never have left the device, and return logits [rows, V].
 
-        The caller must ``label`` them with their values before the next ``shared``, ``forward`` or ``read``.
+        mask, positions [w]: as ``Forward`` takes them. The caller must ``label`` them with their values before the next
+        ``shared``, ``forward`` or ``read``.
         """
         self._dirty = True  # until the caller has said which tokens they were
         start = time.perf_counter()
-        logits = self._forward(ids[None], self._cache, rows)[0]
+        at = None if positions is None else positions[None]
+        logits = self._forward(ids[None], self._cache, rows, mask=mask, positions=at)[0]
+        if self.features is not None and self._tap is not None:
+            self.features.append(self._tap.taken(ids.device)[0])
         self.seconds += time.perf_counter() - start
         return logits
 
@@ -115,7 +133,22 @@ class CachedModel:
             torch.cuda.synchronize(self.device)
             self.seconds += time.perf_counter() - start
 
-    def _crop(self, keep: int) -> None:
+    @torch.inference_mode()
+    def move(self, to: int, rows: Sequence[int]) -> None:
+        """Move the rows at ``rows``, ascending, to ``to`` and on: of a path that other branches lie between."""
+        start, end = time.perf_counter(), to + len(rows)
+        self._dirty, length = True, self._length
+        at = torch.tensor(list(rows), device=self.device)
+        for layer in self._cache.layers:
+            for value in vars(layer).values():
+                if isinstance(value, torch.Tensor) and value.dim() > 1 and value.shape[-2] == length:
+                    value[..., to:end, :] = value[..., at.to(value.device), :]
+        self._text[to:end] = self._text[list(rows)]
+        self.seconds += time.perf_counter() - start
+        self._dirty = False
+
+    def crop(self, keep: int) -> None:
+        """Forget all but the first ``keep`` tokens."""
         if keep == self.length and not self._dirty:
             return
         if keep == 0:
@@ -128,3 +161,5 @@ class CachedModel:
         self.seconds += time.perf_counter() - start
         self._length = keep
         self._dirty = False
+        if self.features is not None:
+            self.features.crop(keep)

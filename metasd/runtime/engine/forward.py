@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from metasd.runtime.engine.features import Tap
 
 _CACHE_NAMES = ("cache", "past_key_values")
 """What a pass calls its cache: in transformers since 5.24 the first, before and in others' models the second."""
@@ -21,9 +24,12 @@ class Forward:
 
     Which arguments it takes is read off its signatures once: the cache's name, and whether it can be asked for the
     last rows of logits only.
+
+    tap: takes states between layers from every pass; None leaves the passes alone.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, tap: Tap | None = None) -> None:
+        self.tap = tap
         self.model = model
         takes = _parameters(model)
         self._cache_name = next((name for name in _CACHE_NAMES if name in takes), _CACHE_NAMES[-1])
@@ -45,7 +51,8 @@ class Forward:
             given["attention_mask"] = mask
         if positions is not None:
             given["position_ids"] = positions
-        out = self.model(input_ids=ids, use_cache=True, return_dict=True, **given)
+        with nullcontext() if self.tap is None else self.tap():
+            out = self.model(input_ids=ids, use_cache=True, return_dict=True, **given)
         logits: Tensor = out.logits[:, -rows:]
         return logits.to(ids.device)  # layers may be spread over devices
 

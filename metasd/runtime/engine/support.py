@@ -14,6 +14,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from metasd.core.errors import UsageError
+from metasd.runtime.engine.positions import PositionLayer
 
 FULL = "full_attention"
 MASKED = ("sdpa", "eager")
@@ -52,9 +53,9 @@ def croppable_cache(model: Any) -> DynamicCache:
         raise UsageError(f"{name} asks for a quantized cache, which changes its text; remove cache_implementation")
     cache = DynamicCache(config=model.config)
     for i, layer in enumerate(cache.layers):
-        if type(layer) is DynamicSlidingWindowLayer:
-            cache.layers[i] = DynamicLayer()
-        elif type(layer).__name__ not in ("DynamicLayer", "DynamicIndexedLayer", "DummyLayer"):
+        if type(layer) in (DynamicLayer, DynamicSlidingWindowLayer):
+            cache.layers[i] = PositionLayer()
+        elif type(layer).__name__ not in ("DynamicIndexedLayer", "DummyLayer"):
             raise UsageError(
                 f"{name} caches with {type(layer).__name__}, which cannot be rolled back; use a transformer"
             )

@@ -36,6 +36,10 @@ def check(model: Any) -> None:
     except Exception as error:  # models fail at this in many ways; the user needs to know which and why
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UsageError(f"{name} cannot be decoded with a cache that is rolled back ({reason[:200]})") from error
+    if whole.isnan().any():
+        narrow = "" if model.dtype in (torch.float32, torch.float64) else f", or {model.dtype} is too narrow for it"
+        mend = "try --dtype float32" if narrow else "get the checkpoint whole"
+        raise UsageError(f"the logits of {name} are no numbers (NaN): its weights are damaged{narrow}; {mend}")
     if apart(before, other, model.dtype, exact=1e-5):
         raise UsageError(f"{name} reads a text both ways, so it cannot continue one; use a causal language model")
     if apart(parts, whole, model.dtype):

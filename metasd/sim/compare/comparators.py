@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from metasd.core.results import ALL, BEST_FIXED, SIGNIFICANT
+from metasd.core.results import ALL, BEST_FIXED, OPTIMUM, SIGNIFICANT
 from metasd.sim.compare.bootstrap import Clusters, Values, holm, ratio, ratio_difference
 from metasd.sim.compare.outcome import TraceOutcome
 from metasd.sim.oracle.rounds import best_fixed
 
 BY_DOMAIN = "best fixed arm of each domain"
 BY_PROMPT = "best fixed arm of each prompt"
-OPTIMUM = "clairvoyant optimum"
 
 
 def comparator_rows(outcome: TraceOutcome) -> list[dict[str, Any]]:

@@ -8,11 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from metasd.core.results import ALL
 from metasd.sim.compare.bootstrap import Clusters
 from metasd.sim.compare.comparators import arms_differ
 from metasd.sim.compare.job import POINTS, SHOWN_TOKENS, edges, shown_prompts
+from metasd.sim.compare.notes import notes
 from metasd.sim.compare.outcome import Played, TraceOutcome
 from metasd.sim.oracle.rounds import best_fixed
+from metasd.traces import Trace, texts
+from metasd.traces.alike import nearly_one
 
 _DIGITS = 4
 _SHARE_BINS = 16  # a divisor of POINTS; fewer than curves have, since shares are not cumulative
@@ -21,7 +25,7 @@ _SHARE_BINS = 16  # a divisor of POINTS; fewer than curves have, since shares ar
 def facts(outcome: TraceOutcome) -> dict[str, Any]:
     """What a reader must know of a trace to judge results on it."""
     trace = outcome.trace
-    config = trace.manifest.get("config", {})
+    config, pairs = trace.manifest.get("config", {}), nearly_one(trace)
     return {
         "name": outcome.name,
         "fingerprint": outcome.fingerprint,
@@ -37,36 +41,77 @@ def facts(outcome: TraceOutcome) -> dict[str, Any]:
         "approximation": None if trace.exact else trace.manifest.get("approximation"),
         "clock": outcome.fixed_seconds() is not None,
         "arms_differ": arms_differ(outcome),
+        "nearly_one": pairs,
+        "notes": notes(outcome, pairs),
+        "texts": _why_no_texts(trace),
     }
 
 
-def regret_curve(outcome: TraceOutcome, played: Played) -> NDArray[np.float64]:
-    """[P, X + 1] rounds to reach each position beyond those of the prompt's best fixed arm.
+def _why_no_texts(trace: Trace) -> str | None:
+    """Why timelines show token numbers instead of words; None where they do not."""
+    if texts.kept(trace):
+        return None
+    if "law" in trace.manifest.get("config", {}):
+        return "a synthetic trace has no words"
+    return "the trace keeps no texts; metasd trace text DIR --tokenizer NAME adds them"
 
-    A finished prompt keeps its final regret, so the mean at the end is the row's regret_rounds over prompts.
+
+# name of a regret -> whether it is in seconds, and whether against the best arm of each prompt rather than of all
+REGRETS = {
+    "pseudo_regret_seconds": (True, False),
+    "hindsight_regret_seconds": (True, True),
+    "pseudo_regret_rounds": (False, False),
+    "hindsight_regret_rounds": (False, True),
+}
+
+
+def regret_curve(
+    outcome: TraceOutcome, played: Played, *, seconds: bool = False, hindsight: bool = True
+) -> NDArray[np.float64]:
+    """[P, X + 1] rounds (or seconds) to reach each position beyond those of the best fixed arm.
+
+    hindsight: the best arm of each prompt, else that of all prompts together. A finished prompt keeps its final regret,
+    so the end summed over prompts is the row's regret of that name.
     """
     P = len(outcome.trace)
-    best = best_fixed(outcome.expected_rounds)[1]
-    baseline = np.stack([p.starts for p in outcome.fixed], axis=1)[np.arange(P), best]
-    ahead = np.cumsum(played.starts - baseline, axis=1)
+    known = outcome.fixed_seconds() if seconds else None
+    costs = outcome.expected_rounds if known is None else known
+    best = best_fixed(costs, None if hindsight else [ALL] * P)[1]
+    name = "start_seconds" if seconds else "starts"
+    baseline = np.stack([getattr(p, name) for p in outcome.fixed], axis=1)[np.arange(P), best]
+    ahead = np.cumsum(getattr(played, name) - baseline, axis=1)
     return np.concatenate([np.zeros((P, 1)), ahead], axis=1)
 
 
 def curves(outcome: TraceOutcome) -> Iterator[dict[str, Any]]:
-    """Mean hindsight regret over prompts by position with a pointwise 95 % band, one entry a policy.
+    """Mean regret over prompts by position with a pointwise 95 % band, one entry a policy.
 
-    ``low`` and ``high`` are None where no band can be trusted: too few prompts, or prompts that are linked because the
-    policy keeps what it learned.
+    ``regrets`` has one curve a name of ``REGRETS``, those in seconds where a clock is known; ``mean``, ``low`` and
+    ``high`` are of hindsight regret in rounds. ``low`` and ``high`` are None where no band can be trusted: too few
+    prompts, or prompts that are linked because the policy keeps what it learned.
     """
     clusters = Clusters(np.zeros(len(outcome.trace)))
     position = [*edges(outcome.trace).tolist(), int(outcome.trace.lengths.max(initial=0))]
+    names = {n: how for n, how in REGRETS.items() if outcome.currency == "seconds" or not how[0]}
     for played in outcome.policies:
-        mean, half = clusters.band(regret_curve(outcome, played))
-        if half is None or played.settings["reset"] != "prompt":
-            values: dict[str, Any] = {"mean": _short(mean), "low": None, "high": None}
-        else:
-            values = {"mean": _short(mean), "low": _short(mean - half), "high": _short(mean + half)}
-        yield {"trace": outcome.name, "policy": played.entry.label, "position": position, **values}
+        made = {n: _curve(outcome, played, clusters, *how) for n, how in names.items()}
+        head = {"trace": outcome.name, "policy": played.entry.label, "position": position}
+        yield head | made["hindsight_regret_rounds"] | {"regrets": made}
+
+
+def _curve(outcome: TraceOutcome, played: Played, clusters: Clusters, seconds: bool, hindsight: bool) -> dict[str, Any]:
+    mean, half = clusters.band(regret_curve(outcome, played, seconds=seconds, hindsight=hindsight))
+    if half is None or played.settings["reset"] != "prompt":
+        return {"mean": _short(mean), "low": None, "high": None}
+    return {"mean": _short(mean), "low": _short(mean - half), "high": _short(mean + half)}
+
+
+def histograms(outcome: TraceOutcome) -> Iterator[dict[str, Any]]:
+    """Rounds of a run by what they came to: ``undrafted`` drafted nothing, ``accepted[n]`` had n draft tokens kept."""
+    for played in outcome.policies:
+        undrafted, *accepted = _short(played.accepted.astype(np.float64))
+        head = {"trace": outcome.name, "policy": played.entry.label}
+        yield head | {"undrafted": undrafted, "accepted": accepted}
 
 
 def shares(outcome: TraceOutcome) -> Iterator[dict[str, Any]]:
@@ -83,23 +128,29 @@ def shares(outcome: TraceOutcome) -> Iterator[dict[str, Any]]:
 
 
 def timelines(outcome: TraceOutcome, most: int) -> Iterator[dict[str, Any]]:
-    """The first prompt of each domain: its tokens, and every policy's rounds (position, arm, accepted, emitted).
+    """Prompts round by round: tokens, their texts, and every policy's rounds (position, arm, accepted, emitted) of the
+    first seed. The first prompt of each domain comes first, then the second of each.
 
-    most: prompts at most, so that a comparison of many traces stays small.
+    most: rounds at most, of all policies; one prompt is always there.
     """
     trace = outcome.trace
-    for p in shown_prompts(trace)[:most].tolist():
+    which = shown_prompts(trace).tolist()
+    spelled = texts.read(trace, [trace.ids[p] for p in which])
+    for p in which:
         low, high = int(trace.offsets[p]), int(trace.offsets[p + 1])
         rounds = {played.entry.label: played.shown[played.shown[:, 0] == p, 1:].tolist() for played in outcome.policies}
+        most -= sum(map(len, rounds.values()))
         yield {
             "trace": outcome.name,
             "id": trace.ids[p],
             "domain": trace.domains[p],
             "length": high - low,
             "tokens": np.asarray(trace.tokens[low : min(high, low + SHOWN_TOKENS)]).tolist(),
-            "texts": None,
+            "texts": None if spelled is None else spelled[1][trace.ids[p]][:SHOWN_TOKENS],
             "rounds": rounds,
         }
+        if most <= 0:
+            return
 
 
 def _short(values: NDArray[np.float64]) -> list[float | None]:

@@ -115,6 +115,7 @@ def columns(outcome: TraceOutcome, played: Played, baseline: dict[str, Values]) 
         "switches": played.count("switches"),
         "optimum": same(outcome.optimum),
         "optimum_seconds": same(outcome.optimum_seconds),
+        "reached_seconds": same(outcome.reached_seconds),
         "seconds": seconds,
         "plain_seconds": same(outcome.plain_seconds()),
         **{name: (rounds if "rounds" in name else seconds) - line for name, line in baseline.items()},

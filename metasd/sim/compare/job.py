@@ -29,10 +29,10 @@ from metasd.core.records import Ints, Rounds
 from metasd.sim.replay.run import Replay, replay
 from metasd.traces import Trace, open_trace
 
-SCHEMA = 2
+SCHEMA = 3
 POINTS = 48  # bins of position in curves
 SHOWN_TOKENS = 240  # timelines show a text up to here
-SHOWN_PROMPTS = 8  # at most, the first of each domain
+SHOWN_ROWS = 12_800  # tokens of all texts whose timelines are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +77,20 @@ class Job:
         return folder / f"{_digest(self.config())}.npz"
 
 
+MEANS = ("starts", "start_seconds", "arm_starts", "accepted")
+"""What several blocks of seeds are summed over."""
+_ARRAYS = ("prompt", "seed", "arms", "credit", "shown", *MEANS)
+
+
 @dataclass(slots=True)
 class JobOutcome:
     """The outcome of a job, by episode (a prompt under a seed) where not said otherwise.
 
-    counts, times, arms: the ledger's arrays.
+    counts, times, arms, credit: the ledger's arrays.
     starts: [P, X] rounds begun in each bin of position, summed over the seeds.
+    start_seconds: [P, X] their seconds, zeros without a clock.
     arm_starts: [K, X] the same by arm, summed over prompts.
+    accepted: [G + 2] rounds that drafted nothing, then rounds by the length accepted.
     shown: [m, 5] prompt, position, arm, accepted, emitted of the first seed's rounds on the shown prompts.
     """
 
@@ -95,17 +102,21 @@ class JobOutcome:
     counts: dict[str, Ints]
     times: dict[str, NDArray[np.float64]]
     arms: Ints
+    credit: Ints
     starts: Ints
+    start_seconds: NDArray[np.float64]
     arm_starts: Ints
+    accepted: Ints
     shown: Ints
 
     def save(self, path: Path) -> None:
         """Write the outcome whole or not at all. Raises FileError."""
         head = json.dumps({"config": self.config, "settings": self.settings, "timed": self.timed})
-        arrays = {f"counts.{k}": v for k, v in self.counts.items()} | {f"times.{k}": v for k, v in self.times.items()}
-        arrays |= {name: getattr(self, name) for name in ("prompt", "seed", "arms", "starts", "arm_starts", "shown")}
+        arrays: dict[str, Any] = {f"counts.{k}": v for k, v in self.counts.items()}
+        arrays |= {f"times.{k}": v for k, v in self.times.items()}
+        arrays |= {name: getattr(self, name) for name in _ARRAYS}
         with files.replacing(path) as file:
-            np.savez_compressed(file, head=np.array(head), allow_pickle=False, **arrays)
+            np.savez_compressed(file, head=np.array(head), **arrays)
 
     @classmethod
     def load(cls, path: Path) -> JobOutcome:
@@ -124,16 +135,22 @@ class JobOutcome:
 
 @dataclass(slots=True)
 class _Recorder:
-    """Keeps five small numbers of every round."""
+    """Keeps six small numbers of every round, and its seconds."""
 
     parts: list[NDArray[np.int32]] = field(default_factory=list)
+    times: list[NDArray[np.float64]] = field(default_factory=list)
 
     def __call__(self, rounds: Rounds) -> None:
-        columns = (rounds.prompt, rounds.position, rounds.arm, rounds.accepted, rounds.emitted)
+        columns = (rounds.prompt, rounds.position, rounds.arm, rounds.accepted, rounds.emitted, rounds.drafted)
         self.parts.append(np.stack(columns, axis=1).astype(np.int32))
+        seconds = rounds.seconds
+        self.times.append(np.zeros(len(rounds)) if seconds is None else seconds.astype(np.float64))
 
     def all(self) -> Ints:
-        return np.concatenate(self.parts).astype(np.int64) if self.parts else np.zeros((0, 5), np.int64)
+        return np.concatenate(self.parts).astype(np.int64) if self.parts else np.zeros((0, 6), np.int64)
+
+    def seconds(self) -> NDArray[np.float64]:
+        return np.concatenate(self.times) if self.times else np.zeros(0)
 
 
 def play(job: Job) -> JobOutcome:
@@ -151,19 +168,22 @@ def play(job: Job) -> JobOutcome:
         costs=None if job.costs is None else CostModel.from_json(dict(job.costs)),
         on_rounds=recorder,
     )
-    return _outcome_of(job, trace, outcome, recorder.all())
+    return _outcome_of(job, trace, outcome, recorder.all(), recorder.seconds())
 
 
-def _outcome_of(job: Job, trace: Trace, outcome: Replay, rounds: Ints) -> JobOutcome:
+def _outcome_of(job: Job, trace: Trace, outcome: Replay, rounds: Ints, seconds: NDArray[np.float64]) -> JobOutcome:
     ledger = outcome.ledger
     prompt, seed = outcome.prompt[rounds[:, 0]], outcome.seed[rounds[:, 0]]
     X = POINTS
     at = np.searchsorted(edges(trace), rounds[:, 1], side="right") - 1
     shape = (len(trace), X)
-    starts = np.bincount(prompt * X + at, minlength=len(trace) * X).reshape(shape)
+    cell = prompt * X + at
+    starts = np.bincount(cell, minlength=len(trace) * X).reshape(shape)
+    start_seconds = np.bincount(cell, weights=seconds, minlength=len(trace) * X).reshape(shape)
     arm_starts = np.bincount(rounds[:, 2] * X + at, minlength=len(outcome.pool) * X).reshape(-1, X)
     first = (seed == job.first_seed) & np.isin(prompt, shown_prompts(trace)) & (rounds[:, 1] < SHOWN_TOKENS)
-    shown = np.concatenate([prompt[first, None], rounds[first, 1:]], axis=1)
+    shown = np.concatenate([prompt[first, None], rounds[first, 1:5]], axis=1)
+    length = np.where(rounds[:, 5] > 0, rounds[:, 3] + 1, 0)
     order = np.lexsort((shown[:, 1], shown[:, 0]))
     return JobOutcome(
         config=job.config(),
@@ -174,8 +194,11 @@ def _outcome_of(job: Job, trace: Trace, outcome: Replay, rounds: Ints) -> JobOut
         counts=ledger.counts,
         times=ledger.times,
         arms=ledger.arms,
+        credit=ledger.credit,
         starts=starts,
+        start_seconds=start_seconds.astype(np.float64),
         arm_starts=arm_starts,
+        accepted=np.bincount(length, minlength=trace.depth + 2),
         shown=shown[order],
     )
 
@@ -186,9 +209,16 @@ def edges(trace: Trace) -> Ints:
 
 
 def shown_prompts(trace: Trace) -> Ints:
-    """The prompts whose timelines are kept: the first of each domain, not the ones that look best."""
-    first = {domain: p for p, domain in reversed(list(enumerate(trace.domains)))}
-    return np.array(sorted(first.values())[:SHOWN_PROMPTS], np.int64)
+    """The prompts whose timelines are kept, in the order in which room is given: the first of each domain, the second
+    of each, and so on, not the ones that look best. At least one."""
+    met: dict[str, int] = {}
+    nth = []
+    for domain in trace.domains:
+        met[domain] = met.get(domain, 0) + 1
+        nth.append(met[domain])
+    order = np.argsort(nth, kind="stable")
+    taken = np.cumsum(np.minimum(trace.lengths[order], SHOWN_TOKENS)) <= SHOWN_ROWS
+    return np.asarray(order[: max(int(taken.sum()), 1)], np.int64)
 
 
 def merge(outcomes: Sequence[JobOutcome], pool: Pool) -> tuple[Ledger, Ints]:
@@ -198,6 +228,7 @@ def merge(outcomes: Sequence[JobOutcome], pool: Pool) -> tuple[Ledger, Ints]:
         counts={k: np.concatenate([c.counts[k] for c in outcomes]) for k in outcomes[0].counts},
         times={k: np.concatenate([c.times[k] for c in outcomes]) for k in outcomes[0].times},
         arms=np.concatenate([c.arms for c in outcomes]),
+        credit=np.concatenate([c.credit for c in outcomes]),
         timed=all(c.timed for c in outcomes),
     )
     return ledger, np.concatenate([c.prompt for c in outcomes])

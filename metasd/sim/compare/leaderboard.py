@@ -19,9 +19,9 @@ from metasd.core.results import BEST_FIXED, row
 from metasd.core.results import document as result_document
 from metasd.sim.compare import curves as figures
 from metasd.sim.compare.bootstrap import Estimate, Statistic, holm, mean_of_ratios, ratio, ratio_difference, total
+from metasd.sim.compare.by_prompt import MOST_PROMPTS, by_prompt, learning
 from metasd.sim.compare.comparators import comparator_rows
 from metasd.sim.compare.groups import Columns, Group, groups
-from metasd.sim.compare.job import SHOWN_PROMPTS
 from metasd.sim.compare.outcome import Comparison, Played
 from metasd.sim.oracle.regret import speedup
 
@@ -46,6 +46,10 @@ _REGRETS = {
 }
 
 
+SHOWN_ROUNDS = 180_000
+"""Rounds in the timelines of a document, of all policies and traces: three bytes each in a report."""
+
+
 def document(comparison: Comparison, *, reference: str | None = None) -> dict[str, Any]:
     """The JSON document of a comparison.
 
@@ -55,7 +59,7 @@ def document(comparison: Comparison, *, reference: str | None = None) -> dict[st
     labels = list(dict.fromkeys(p.entry.label for o in comparison.traces for p in o.policies))
     if reference is not None and reference not in labels:
         raise UsageError(f"reference {reference!r} did not play; choose one of {', '.join(labels)}")
-    shown = max(SHOWN_PROMPTS // max(len(comparison.traces), 1), 1)
+    parts = max(len(comparison.traces), 1)
     rows = [r for group in groups(comparison.traces, len(labels)) for r in _group_rows(group, labels, reference)]
     return result_document(
         "compare",
@@ -66,7 +70,10 @@ def document(comparison: Comparison, *, reference: str | None = None) -> dict[st
         skipped=comparison.skipped,
         curves=[c for o in comparison.traces for c in figures.curves(o)],
         shares=[s for o in comparison.traces for s in figures.shares(o)],
-        timelines=[t for o in comparison.traces for t in figures.timelines(o, shown)],
+        timelines=[t for o in comparison.traces for t in figures.timelines(o, SHOWN_ROUNDS // parts)],
+        histograms=[h for o in comparison.traces for h in figures.histograms(o)],
+        learning=[c for o in comparison.traces for c in learning(o)],
+        by_prompt=[by_prompt(o, max(MOST_PROMPTS // parts, 1)) for o in comparison.traces],
     )
 
 
@@ -134,6 +141,7 @@ def _row(group: Group, played: Sequence[Played], cols: Columns) -> dict[str, Any
         "fraction_of_optimum": _share(sums["optimum"], summed.rounds),
         "fraction_of_optimum_seconds": _share(sums["optimum_seconds"], summed.seconds),
         "oracle_seconds": sums["optimum_seconds"],
+        "oracle_seconds_gap": _gap(sums["optimum_seconds"], sums["reached_seconds"]),
         "oracle_seconds_exact": all(o.optimum_seconds_exact for o in group.outcomes),
         "intervals": intervals,
     }
@@ -150,6 +158,11 @@ def known(value: float) -> float | None:
 
 def _share(optimum: float | None, spent: float | None) -> float | None:
     return optimum / spent if spent and optimum is not None else None
+
+
+def _gap(least: float | None, reached: float | None) -> float | None:
+    """By which share what was shown to be reachable takes longer than the bound; None without a clock."""
+    return reached / least - 1 if least and reached is not None else None
 
 
 def _runs(played: Sequence[Played], cols: Columns) -> dict[str, Any]:
@@ -204,15 +217,19 @@ def _reduction(apart: Sequence[float | None], paired: float | None) -> float | N
 
 
 def add(parts: Sequence[Totals]) -> Totals:
-    """The sum of totals over different texts; arms of the same name are taken together."""
+    """The sum of totals over different texts; arms and sources of the same name are taken together."""
     if len(parts) == 1:
         return parts[0]
     values: dict[str, Any] = {}
-    for name in (f.name for f in fields(Totals) if f.name != "arms"):
+    for name in (f.name for f in fields(Totals) if f.name not in ("arms", "sources")):
         numbers = [getattr(p, name) for p in parts]
         values[name] = None if any(n is None for n in numbers) else sum(numbers)
-    arms: dict[str, float] = {}
+    return Totals(**values, arms=_together([p.arms for p in parts]), sources=_together([p.sources for p in parts]))
+
+
+def _together(parts: Sequence[dict[str, float]]) -> dict[str, float]:
+    found: dict[str, float] = {}
     for part in parts:
-        for arm, n in part.arms.items():
-            arms[arm] = arms.get(arm, 0) + n
-    return Totals(**values, arms=arms)
+        for name, n in part.items():
+            found[name] = found.get(name, 0) + n
+    return found

@@ -39,8 +39,8 @@ class Entry:
 class Played:
     """One policy on one trace under all seeds.
 
-    prompt, seed: [E] prompt and seed of each episode. starts [P, X], arm_starts [K, X]: means over seeds, see
-        ``JobOutcome``.
+    prompt, seed: [E] prompt and seed of each episode. starts, start_seconds [P, X], arm_starts [K, X], accepted
+        [G + 2]: means over seeds, see ``JobOutcome``.
     """
 
     entry: Entry
@@ -50,7 +50,9 @@ class Played:
     seed: Ints
     seeds: int
     starts: Floats
+    start_seconds: Floats
     arm_starts: Floats
+    accepted: Floats
     shown: Ints
 
     def by_run(self, values: NDArray[Any]) -> NDArray[np.float64]:
@@ -82,6 +84,7 @@ class TraceOutcome:
     optimum: [P] rounds of the clairvoyant optimum. fixed_rounds: [P, K] rounds of every arm played throughout.
     expected_rounds: [P, K] those expected over all luck, whatever the seeds; at temperature 0 the same.
     optimum_seconds: [P] the same in seconds, a lower bound unless ``optimum_seconds_exact``; None without a clock.
+    reached_seconds: [P] seconds that choosing with hindsight was shown to reach; the optimum itself where it is exact.
     The others are means over the seeds, each with the luck that the policies meet under it.
     fixed: every arm played throughout, by replay.
     """
@@ -94,6 +97,7 @@ class TraceOutcome:
     fixed_rounds: Floats
     expected_rounds: Floats
     optimum_seconds: Floats | None = None
+    reached_seconds: Floats | None = None
     optimum_seconds_exact: bool = False
     fixed: list[Played] = field(default_factory=list)
     policies: list[Played] = field(default_factory=list)

@@ -20,9 +20,9 @@ from metasd.core.pool import Pool
 from metasd.core.results import ALL
 from metasd.policies import POLICIES, PolicyLike, make
 from metasd.sim.compare.entrants import entrant, entrants, first_free, refuse_unknown
-from metasd.sim.compare.job import Job, JobOutcome, fingerprint, merge
+from metasd.sim.compare.job import MEANS, Job, JobOutcome, fingerprint, merge
 from metasd.sim.compare.outcome import Comparison, Entry, Played, TraceOutcome
-from metasd.sim.compare.workers import Progress, run
+from metasd.sim.compare.workers import Progress, Workers, run
 from metasd.sim.oracle.regret import comparators
 from metasd.sim.oracle.rounds import expected_arm_rounds
 from metasd.sim.oracle.seconds import clairvoyant_seconds
@@ -56,6 +56,8 @@ def compare(
     include_unaligned: bool = False,
     resume_dir: Path | None = None,
     progress: Progress | None = None,
+    backend: str = "loky",
+    address: str | None = None,
 ) -> Comparison:
     """Play every policy on every trace under seeds 0..seeds-1.
 
@@ -65,12 +67,16 @@ def compare(
             defaults, and one that cannot run on a trace is then listed in ``skipped`` with the reason instead of
             raising.
         prior: policies that take one play twice, with and without it.
-        workers: processes; by default one a core. With 1 nothing is started. Workers import the caller's main module,
-            so a script must call this under ``if __name__ == "__main__"``.
+        workers: processes; by default one a core. With 1 nothing is started. They do not import the caller's main
+            module, so a script needs no ``if __name__ == "__main__"``.
+        backend, address: "loky", processes here; "dask" or "ray", a cluster whose scheduler is at ``address``, or one
+            started here. Its workers open traces that have a folder under the same path; others are sent to them. The
+            outcome does not depend on it.
         resume_dir: outcomes of finished jobs are kept here and found again. In-memory traces work too.
 
     Raises UsageError for an unknown policy or setting, or a prior that no policy takes; TraceError for a bad trace.
     """
+    who = Workers(workers, backend, address)
     entries = _entries(list(policies) or default_policies(), prior)
     outcomes = _open(traces, seeds, include_unaligned, draft_length, costs)
     shared: dict[str, Any] = {
@@ -88,7 +94,7 @@ def compare(
             before = len(jobs)
             jobs.extend(_jobs(outcome, entry, seeds, prior, shared))
             parts.append((outcome, entry, range(before, len(jobs))))
-    played, failures = run(jobs, workers, resume_dir, progress, lenient=not policies)
+    played, failures = run(jobs, who, resume_dir, progress, lenient=not policies)
     skipped = [reason for part in parts for reason in _gather(*part, played, failures)]
     config = {
         "traces": [o.name for o in outcomes],
@@ -104,8 +110,10 @@ def compare(
 def _gather(
     outcome: TraceOutcome, entry: Entry, rows: range, outcomes: Mapping[int, JobOutcome], failures: Mapping[int, str]
 ) -> Iterator[dict[str, str]]:
-    """Put the entry's outcomes into ``outcome``; yields why not if one failed."""
+    """Put the entry's outcomes into ``outcome``; yields why not if one failed. Raises UsageError for a fixed arm."""
     failed = next((failures[i] for i in rows if i in failures), None)
+    if failed is not None and entry.comparator:
+        raise UsageError(f"{entry.spec} on {outcome.name}: {failed}; nothing can be compared without it")
     if failed is not None:
         yield {"trace": outcome.name, "policy": entry.label, "reason": failed}
         return
@@ -146,8 +154,10 @@ def _opened(name: str, trace: Trace, pool: Pool, seeds: int, costs: CostModel | 
     if costs is not None or trace.costs is not None:
         P, S = len(trace), seeds if trace.sampled else 1
         which: dict[str, Any] = {"prompts": np.tile(np.arange(P), S), "seeds": np.repeat(np.arange(S), P)}
-        seconds, exact = clairvoyant_seconds(trace, pool, **which, costs=costs)
-        outcome.optimum_seconds, outcome.optimum_seconds_exact = seconds.reshape(S, P).mean(axis=0), exact
+        seconds = clairvoyant_seconds(trace, pool, **which, costs=costs)
+        outcome.optimum_seconds = seconds.least.reshape(S, P).mean(axis=0)
+        outcome.reached_seconds = seconds.reached.reshape(S, P).mean(axis=0)
+        outcome.optimum_seconds_exact = seconds.exact
     return outcome
 
 
@@ -189,7 +199,6 @@ def _played(entry: Entry, outcomes: Sequence[JobOutcome], pool: Pool) -> Played:
         prompt=prompt,
         seed=np.concatenate([c.seed for c in outcomes]),
         seeds=seeds,
-        starts=sum(c.starts for c in outcomes) / seeds,
-        arm_starts=sum(c.arm_starts for c in outcomes) / seeds,
+        **{name: sum(getattr(c, name) for c in outcomes) / seeds for name in MEANS},
         shown=outcomes[0].shown,
     )

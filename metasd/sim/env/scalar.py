@@ -43,7 +43,7 @@ class MetaSDEnv(gym.Env[NDArray[np.float32], np.int64]):
 
     | group | entries | meaning |
     |---|---|---|
-    | `position` | 1 | share of the token budget used |
+    | `position` | 1 | share of the token budget used; 0 where none is known |
     | `available` | K | 1 where the arm has a proposal now, else 0 |
     | `last` | K + 2 | the previous round of the text: arm one-hot, drafted / G, accepted / G |
     | `history` | 2 K | mean accepted / G of each arm in this text (-1: none yet), its share of rounds |

@@ -44,12 +44,14 @@ class TextWalk:
         self._last = engine.encoder.offset("last")
         self._scale = float(engine.encoder.scale)
         self._drafter = engine.pool.drafter_of.tolist()
+        self._committed = engine.pool.committed.tolist()
         self._model = (engine.lanes.models & engine.lanes.lagging).tolist()
 
     def begin(self) -> None:
         """Play every round of the text."""
         engine = self._engine
-        lanes, length = engine.lanes, int(engine.lanes.edge[0] - engine.lanes.start[0])
+        lanes = engine.lanes
+        length = int(min(lanes.limit[0], lanes.end[0]) - lanes.start[0])
         rounds = self._play_all(length, int(lanes.text[0]))
         self._emitted, self._finished = rounds.emitted.tolist(), rounds.finished.tolist()
         self._drafted, self._accepted = rounds.drafted.tolist(), rounds.accepted.tolist()
@@ -125,4 +127,4 @@ class TextWalk:
         lag = int(behind(position, self._read[drafter]))
         if lag and clock is not None:
             self.seconds += float(clock.catch_up(np.array([drafter]), np.array([lag]))[0])
-        self._read[drafter] = int(read_after(position, drafted, accepted))
+        self._read[drafter] = int(read_after(position, drafted, accepted, self._committed[drafter]))

@@ -45,6 +45,8 @@ class MetaSDVectorEnv(VectorEnv[NDArray[np.float32], Ints, NDArray[Any]]):
     }
     _options: ClassVar[set[str]] = {"prompt", "reset_mask"}
 
+    _handle = 0  # nothing kept yet: gymnasium closes what its constructor refused as well
+
     def __init__(
         self,
         num_envs: int = 1,
@@ -137,7 +139,7 @@ class MetaSDVectorEnv(VectorEnv[NDArray[np.float32], Ints, NDArray[Any]]):
         reward = engine.rewards(rounds)
         if len(dummy):
             engine.begin(dummy)
-            reward[dummy] = 0
+            reward[dummy], rounds.finished[dummy] = 0, False
         terminated = rounds.finished
         truncated = np.zeros(self.num_envs, bool)
         if self.max_episode_steps is not None:

@@ -43,7 +43,7 @@ class Boards:
         self.offsets = np.asarray(trace.offsets, np.int64)
         self.limit = self.offsets[:-1] + budgets(trace, budget)
         self.end = np.where(trace.ended, self.offsets[1:], NO_END)
-        self.outcomes = Outcomes(trace, pool, self.limit - self.end)
+        self.outcomes = Outcomes(trace, pool)
         self.lengths = np.minimum(self.limit, self.end) - self.offsets[:-1]
 
     def chunks(self, texts: Ints) -> Iterator[Ints]:

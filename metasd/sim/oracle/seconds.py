@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from metasd.core.cache_rule import behind, read_after
 from metasd.core.costs import CostModel
 from metasd.core.errors import UsageError
 from metasd.core.pool import Pool
@@ -17,6 +20,25 @@ from metasd.sim.replay.clock import Clock
 from metasd.traces.trace import Trace
 
 _LONGEST_WITH_LAG = 4096  # tokens up to which the optimum in seconds keeps a drafter's lag in its state
+_TIGHTENED = 50_000  # positions times lagging drafters up to which bounds for several of them are drawn closer
+
+
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """What choosing could have come to, in modelled seconds: between ``least`` and ``reached``.
+
+    Attributes:
+        least: [E] no way of choosing takes less.
+        reached: [E] seconds of a way of choosing that was found; ``least`` where that is the optimum.
+    """
+
+    least: Floats
+    reached: Floats
+
+    @property
+    def exact(self) -> bool:
+        """Whether the two agree everywhere."""
+        return bool((self.reached <= self.least * (1 + 1e-12)).all())
 
 
 def clairvoyant_seconds(
@@ -27,28 +49,68 @@ def clairvoyant_seconds(
     seeds: Any = 0,
     budget: int | None = None,
     costs: CostModel | None = None,
-) -> tuple[Floats, bool]:
-    """[E] the least modelled seconds that can decode each text, and whether that is exact.
+) -> Seconds:
+    """The least modelled seconds that can decode each of the E texts.
 
     Exact when no arm's drafter lags, and with one drafter that does (its lag is then part of the state, for texts of
-    at most 4,096 tokens). With several, or longer texts, catch-up is taken to cost nothing: a lower bound.
-    Raises UsageError when there is no clock.
+    at most 4,096 tokens). Else ``least`` takes catching up to cost nothing, and ``reached`` is the better of that way
+    with its catch-ups paid and of doing without drafters that lag. On small traces both are drawn closer by the optima
+    that count the lag of one drafter and that allow one such drafter only. Raises UsageError when there is no clock.
     """
     boards = Boards(trace, pool, budget)
     clock = Clock(_clock(trace, costs), pool, trace.depth)
     texts, judge = episodes(trace, prompts, seeds)
-    models = np.unique(pool.drafter_of[~pool.plain & ~pool.free[pool.drafter_of]]) if pool.drafters else np.zeros(0)
+    found = np.unique(pool.drafter_of[~pool.plain & ~pool.free[pool.drafter_of]]) if pool.drafters else np.zeros(0)
+    models = [int(d) for d in found]
     short = not len(texts) or int(boards.lengths[texts].max()) <= _LONGEST_WITH_LAG
-    out = np.zeros(len(texts))
+    few = int(boards.lengths[texts].sum()) * len(models) <= _TIGHTENED
+    least, reached = np.zeros(len(texts)), np.zeros(len(texts))
     for part in boards.chunks(texts):
         board = boards.board(texts[part], None if judge is None else judge[part])
         prompt = np.asarray(trace.prompt_lengths, np.int64)[texts[part]]
         cost = _cost(clock, pool, board, prompt)
-        if len(models) == 1 and short:
-            out[part] = _with_lag(clock, pool, board, cost, prompt, int(models[0]))
+        if not models:
+            least[part] = reached[part] = optimum(board, cost)[0]
+        elif len(models) == 1 and short:
+            least[part] = reached[part] = _with_lag(clock, pool, board, cost, prompt, models[0])
         else:
-            out[part] = optimum(board, cost)[0]
-    return out, len(models) == 0 or (len(models) == 1 and short)
+            closer = models if short and few else []
+            least[part], reached[part] = _bounds(clock, pool, board, cost, prompt, closer)
+    return Seconds(least, reached)
+
+
+def _bounds(
+    clock: Clock, pool: Pool, board: Board, cost: Floats, prompt: Ints, closer: Sequence[int]
+) -> tuple[Floats, Floats]:
+    """[E] and [E] see ``Seconds``. closer: drafters whose lags draw the bounds closer."""
+    least, arm = optimum(board, cost)
+    reached = _walk(clock, pool, board, cost, prompt, arm)
+    free = pool.plain | (pool.free[pool.drafter_of])
+    if free.any():
+        without = replace(board, **{name: getattr(board, name)[:, free] for name in ("drafted", "accepted", "emitted")})
+        reached = np.minimum(reached, optimum(without, cost[:, free])[0])
+    for model in closer:
+        least = np.maximum(least, _with_lag(clock, pool, board, cost, prompt, model))
+        alone = free | (pool.drafter_of == model)
+        reached = np.minimum(reached, _with_lag(clock, pool, board, cost, prompt, model, alone))
+    return least, reached
+
+
+def _walk(clock: Clock, pool: Pool, board: Board, cost: Floats, prompt: Ints, arm: Ints) -> Floats:
+    """[E] seconds of playing ``arm`` [L + 1, E] (by tokens left), every catch-up paid."""
+    each = np.arange(len(board.lengths))
+    first = np.cumsum(board.lengths) - board.lengths
+    t, spent = np.zeros(len(each), np.int64), np.zeros(len(each))
+    read = np.zeros((len(each), len(pool.drafters)), np.int64)
+    while len(on := each[t[each] < board.lengths[each]]):
+        row, k = first[on] + t[on], arm[board.lengths[on] - t[on], on]
+        drafted, d, length = board.drafted[row, k], pool.drafter_of[k], prompt[on] + t[on]
+        lags = (drafted > 0) & ~pool.free[d]
+        spent[on] += cost[row, k] + np.where(lags, clock.catch_up(d, behind(length, read[on, d])), 0.0)
+        after = read_after(length, drafted, board.accepted[row, k], pool.committed[d])
+        read[on[lags], d[lags]] = after[lags]
+        t[on] += board.emitted[row, k]
+    return spent
 
 
 def _clock(trace: Trace, costs: CostModel | None) -> CostModel:
@@ -66,15 +128,24 @@ def _cost(clock: Clock, pool: Pool, board: Board, prompt: Ints) -> Floats:
     return draft + verify
 
 
-def _with_lag(clock: Clock, pool: Pool, board: Board, cost: Floats, prompt: Ints, model: int) -> Floats:
-    """[E] the optimum with the lag of one drafter in the state."""
+def _with_lag(
+    clock: Clock,
+    pool: Pool,
+    board: Board,
+    cost: Floats,
+    prompt: Ints,
+    model: int,
+    arms: NDArray[np.bool_] | None = None,
+) -> Floats:
+    """[E] the optimum, of ``arms`` [K] only, with the lag of one drafter in the state; that of others costs nothing."""
+    kept = np.flatnonzero(np.ones(len(pool), bool) if arms is None else arms)
     ends = np.cumsum(board.lengths)
     uses = (board.drafted > 0) & (pool.drafter_of == model)
     whole = agreeing(board)
     out = np.zeros(len(ends))
     for e, end in enumerate(ends):
-        rows = slice(int(end - board.lengths[e]), int(end))
-        out[e] = _one_with_lag(clock, model, board.emitted[rows], cost[rows], uses[rows], whole[rows], int(prompt[e]))
+        at = slice(int(end - board.lengths[e]), int(end)), kept
+        out[e] = _one_with_lag(clock, model, board.emitted[at], cost[at], uses[at], whole[at], int(prompt[e]))
     return out
 
 

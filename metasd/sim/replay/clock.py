@@ -6,7 +6,8 @@ import numpy as np
 
 from metasd.core.costs import CostModel
 from metasd.core.pool import Pool
-from metasd.core.records import Floats, Ints
+from metasd.core.records import Bools, Floats, Ints
+from metasd.core.worth import Worth
 
 
 class Clock:
@@ -26,6 +27,7 @@ class Clock:
         self._side = depth + 1
         self._draft = costs.draft(self.columns[:, None], lengths[None, :]).reshape(-1)
         by_drafter = self._draft.reshape(-1, self._side) + self._verify
+        self._worth = Worth(costs, pool)
         self._whole = by_drafter[pool.drafter_of].reshape(-1)
 
     def seconds(self, drafter: Ints, drafted: Ints, context: Ints) -> tuple[Floats, Floats]:
@@ -46,6 +48,10 @@ class Clock:
     def catch_up(self, drafter: Ints, tokens: Ints) -> Floats:
         """Seconds to re-read ``tokens``, elementwise."""
         return self.costs.catch_up(self.columns[drafter], tokens)
+
+    def pays(self, context: Ints) -> Bools:
+        """[B, K] see ``Worth.pays``."""
+        return self._worth.pays(context)
 
     def expected(self, remaining: Ints, context: Ints, lag: Ints) -> Floats:
         """[B, K] see ``CostModel.expected``."""

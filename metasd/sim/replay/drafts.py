@@ -1,11 +1,7 @@
-"""What a trace says of a draft, as the arguments and results of ``settle``.
+"""What a trace says of a draft, as arguments of ``settle``.
 
 Knows the trace's arrays and the pool; knows nothing of lanes, texts in progress or clocks. Nothing here walks the
 trace: a memory-mapped one of 1e7 rows costs only the rows that are asked for.
-
-A round's outcome depends on a few small numbers: the arm, the length of the proposal, how much of it the text agrees
-with, and the tokens left to the end of the text and of its budget, where more than the longest draft is as good as
-infinitely many. ``settle`` is therefore called once for all their combinations and its answers are looked up.
 """
 
 from __future__ import annotations
@@ -18,19 +14,15 @@ from numpy.typing import NDArray
 from metasd.core.errors import TraceError, UsageError
 from metasd.core.noise import Keys, uniform_at
 from metasd.core.pool import Pool
-from metasd.core.records import NO_END, Bools, Floats, Ints, Rounds, StopReason, settle
+from metasd.core.records import UNKNOWN_BUDGET, Floats, Ints, StopReason
 from metasd.traces.trace import Trace
-
-_DRAFTED, _ACCEPTED, _EMITTED, _BYTE, _LONG = 8, 16, 24, 255, 511
-UNKNOWN_BUDGET = 1 << 20
-_FINISHED = np.int64(-1 << 62)  # the sign bit says so, and is lost nowhere
 
 
 def budgets(trace: Trace, budget: int | None) -> Ints:
     """[P] the token budget of each text: ``budget``, or the one it was recorded under.
 
     A text that ended by itself keeps the whole budget: ``remaining`` must not tell how long the text will be. Where
-    none is recorded (imports) it is UNKNOWN_BUDGET, which says nothing of any text either.
+    none is recorded (imports) it is UNKNOWN_BUDGET, which says nothing of any text either; ``left`` keeps it so.
     Raises UsageError for a budget below 1 or above the length of a text that the recorder's budget cut.
     """
     lengths = trace.lengths
@@ -49,6 +41,12 @@ def budgets(trace: Trace, budget: int | None) -> Ints:
     return np.full(len(trace), budget, np.int64)
 
 
+def left(limit: Ints, row: Ints) -> Ints:
+    """``Context.remaining`` at trace rows whose budgets end at ``limit``: what is unknown stays unknown."""
+    tokens = limit - row
+    return np.where(tokens > UNKNOWN_BUDGET >> 1, UNKNOWN_BUDGET, tokens)
+
+
 def check_pool(trace: Trace, pool: Pool) -> None:
     """Raises UsageError unless ``pool`` is over the trace's drafters, within the draft lengths it records."""
     if [d.name for d in pool.drafters] != [d.name for d in trace.drafters]:
@@ -65,13 +63,9 @@ def plain(array: NDArray[Any]) -> NDArray[Any]:
 
 
 class Outcomes:
-    """Tabulated ``settle`` over a trace and a pool.
+    """What the drafters of a trace offered and what became of it, by ``cell`` [n] int64 = row * D + drafter."""
 
-    Args of its methods are [n]: ``cell`` = row * D + drafter of the trace's tables, ``arm``, int64.
-    ends: [P] by how many tokens the budget of each text outlives the text; 0 or less where the budget ends first.
-    """
-
-    def __init__(self, trace: Trace, pool: Pool, ends: Ints) -> None:
+    def __init__(self, trace: Trace, pool: Pool) -> None:
         check_pool(trace, pool)
         self.pool = pool
         self.D = len(trace.drafters)
@@ -84,46 +78,6 @@ class Outcomes:
         self._overlap = None if trace.overlap is None else plain(trace.overlap).reshape(deep)
         branches = trace.sampled and trace.manifest.get("config", {}).get("chains") == "rejected"
         self._branches = np.array([not d.deterministic for d in trace.drafters]) if branches else None
-        self._side = np.uint16(self.depth + 1)
-        self._square = (self.depth + 1) ** 2
-        self.reach = self.depth + 2
-        kinds, kind = np.unique(np.clip(ends, 0, self.depth + 1), return_inverse=True)
-        self.kind = kind * self.reach - 1  # [P] where the table's part for the end of each text begins, less 1
-        self._table = self._tabulate(kinds)
-
-    def _tabulate(self, kinds: Ints) -> Ints:
-        """Packed answers of ``settle`` by kind of end, tokens left to the first end, arm, proposed and agreed.
-
-        A budget outlives its text by ``kinds`` tokens: 0 stands for budgets that end first (the text's end is then
-        never met), depth + 1 for those that are never met. Tokens left beyond the longest draft + 1 are all alike.
-        """
-        side = self.depth + 1
-        shape = (len(kinds), self.reach, len(self.pool), side, side)
-        kind, left, arm, proposed, agreed = (c.reshape(-1).astype(np.int64) for c in np.indices(shape))
-        left, kind, zero = left + 1, kinds[kind], np.zeros(len(kind), np.int64)
-        made = settle(
-            lane=zero,
-            prompt=zero,
-            arm=arm,
-            draft_length=self.pool.draft_length[arm],
-            position=zero,
-            remaining=left + kind,
-            proposed=proposed,
-            agreed=agreed,
-            ends_in=np.where(kind > 0, left, NO_END),
-            catch_up=zero,
-        )
-        return pack(made)
-
-    def settled(self, kind: Ints, left: Ints, arm: Ints, proposed: NDArray[Any], agreed: NDArray[Any]) -> Ints:
-        """[n] packed outcomes, see ``unpack``. ``left`` >= 1: tokens to the first end; ``kind`` as in ``self.kind``."""
-        cell = np.minimum(left, self.reach)
-        cell += kind
-        cell *= len(self.pool)
-        cell += arm
-        cell *= self._square
-        cell += proposed.astype(np.uint16) * self._side + agreed.astype(np.uint16)
-        return self._table.take(cell)
 
     def proposal(self, cell: Ints) -> NDArray[np.uint8]:
         """[n] tokens the drafter offers at the row."""
@@ -175,16 +129,3 @@ class Outcomes:
             values[over[:, None] & (depth >= accepted[:, None])] = np.nan
         values[np.arange(width) >= drafted[:, None]] = np.nan
         return values
-
-
-def pack(rounds: Rounds) -> Ints:
-    """[n] stop reason, drafted, accepted, emitted and finished of each round in one integer."""
-    packed = rounds.stop + (rounds.drafted << _DRAFTED) + (rounds.accepted << _ACCEPTED)
-    packed += rounds.emitted << _EMITTED
-    return np.where(rounds.finished, packed + _FINISHED, packed)
-
-
-def unpack(packed: Ints) -> tuple[Ints, Ints, Ints, Ints, Bools]:
-    """Drafted, accepted, emitted, stop reason and finished, each [n]."""
-    drafted, accepted = (packed >> _DRAFTED) & _BYTE, (packed >> _ACCEPTED) & _BYTE
-    return drafted, accepted, (packed >> _EMITTED) & _LONG, packed & _BYTE, packed < 0

@@ -12,7 +12,7 @@ import numpy as np
 from metasd.core.costs import CostModel
 from metasd.core.errors import UsageError
 from metasd.core.records import Ints, Rounds, StopReason, concatenate
-from metasd.sim.replay.run import replay
+from metasd.sim.replay.run import Replay, replay
 from metasd.traces import Trace, take_prompts
 
 Row = tuple[int, ...]
@@ -97,17 +97,46 @@ def check(
     Raises UsageError when a prompt of the run is not in the trace, or the trace was sampled: above temperature 0 run
     and replay agree in law, not round by round.
     """
+    replayed = counterpart(
+        ids, trace, spec, draft_length=draft_length, reset=reset, prior=prior, budget=budget, costs=costs
+    )
+    return against(live, replayed, budget=budget, texts=texts, arms=arms)
+
+
+def counterpart(
+    ids: Sequence[str],
+    trace: Trace,
+    spec: str,
+    *,
+    draft_length: int | None = None,
+    reset: str | None = None,
+    prior: Mapping[str, Any] | None = None,
+    budget: int | None = None,
+    costs: CostModel | None = None,
+) -> Replay:
+    """The replay that a run is compared with, its rounds kept. Arguments and errors are those of ``check``."""
     if trace.sampled:
         raise UsageError("the trace was sampled: a run agrees with it in law only; record one at temperature 0")
     same = replace(take_prompts(trace, positions(trace, ids)), costs=costs)
-    replayed = replay(same, spec, draft_length=draft_length, reset=reset, prior=prior, budget=budget, keep_rounds=True)
+    return replay(same, spec, draft_length=draft_length, reset=reset, prior=prior, budget=budget, keep_rounds=True)
+
+
+def against(
+    live: Sequence[Rounds],
+    replayed: Replay,
+    *,
+    budget: int | None = None,
+    texts: Sequence[Sequence[int]] | None = None,
+    arms: Sequence[str] | None = None,
+) -> Fidelity:
+    """Compare the rounds of a run with those of its ``counterpart``; see ``check``."""
     if arms is not None:
         number = np.array([replayed.pool.index(name) for name in arms])
         live = [replace(rounds, arm=number[rounds.arm]) for rounds in live]
     found = compare(ordered(live), ordered(replayed.rounds, replayed.prompt))
     if texts is None:
         return found
-    recorded = np.split(same.tokens, same.offsets[1:-1])
+    recorded = np.split(replayed.trace.tokens, replayed.trace.offsets[1:-1])
     apart = sum(list(text) != told[:budget].tolist() for text, told in zip(texts, recorded, strict=True))
     return replace(found, texts_differing=apart)
 

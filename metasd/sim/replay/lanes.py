@@ -14,10 +14,10 @@ from metasd.core.costs import CostModel
 from metasd.core.errors import TraceError
 from metasd.core.noise import Keys
 from metasd.core.pool import Pool
-from metasd.core.records import NO_END, Bools, Context, Floats, Ints, Rounds
+from metasd.core.records import NO_END, Bools, Context, Floats, Ints, Rounds, settle
 from metasd.core.signals import F
 from metasd.sim.replay.clock import Clock
-from metasd.sim.replay.drafts import Outcomes, budgets, plain, unpack
+from metasd.sim.replay.drafts import Outcomes, budgets, left, plain
 from metasd.traces.trace import Trace
 
 
@@ -47,7 +47,7 @@ class Lanes:
     ) -> None:
         self.trace, self.pool, self.lanes = trace, pool, lanes
         self._describe_texts(trace, budget)
-        self.outcomes = Outcomes(trace, pool, self.limit_of - self.end_of)
+        self.outcomes = Outcomes(trace, pool)
         costs = costs or trace.costs
         self.clock = None if costs is None else Clock(costs, pool, trace.depth)
         self.overlap, self.timed, self.catch_all = overlap, timed and self.clock is not None, catch_all
@@ -60,15 +60,14 @@ class Lanes:
             [
                 self.offsets[:-1],  # row: where the next draft starts
                 self.offsets[:-1],  # start: first row of the text
-                np.minimum(self.limit_of, self.end_of),  # edge: row of the first end
+                self.end_of,  # end: row behind the text's last
                 self.limit_of,  # limit: row at which the budget is used up
                 self._prompt_lengths - self.offsets[:-1],  # shift: row + shift = prompt and committed tokens
-                self.outcomes.kind,
                 np.arange(len(trace)),  # text: index in the trace
             ]
         )
         self._state = np.zeros((len(self._of_text), lanes), np.int64)
-        self.row, self.start, self.edge, self.limit, self.shift, self._kind, self.text = self._state
+        self.row, self.start, self.end, self.limit, self.shift, self.text = self._state
         self.index = np.arange(lanes)
         self.episode = np.zeros(lanes, np.int64)  # what ``Rounds.prompt`` says
         self.valid = np.zeros((lanes, len(pool.drafters)), np.int64)  # row up to which each drafter has read
@@ -103,9 +102,10 @@ class Lanes:
             self.judge[lanes] = judge
 
     def park(self, lanes: Ints) -> None:
-        """``lanes`` have nothing to play; they stand at a row that can be read, with no budget."""
+        """``lanes`` have nothing to play; they stand at a row that can be read, with no budget: rounds there finish at
+        once and mean nothing."""
         self.row[lanes] = self.limit[lanes] = self.start[lanes]
-        self.edge[lanes] = NO_END
+        self.end[lanes] = NO_END
 
     def play(self, arms: Ints, lanes: Ints | None = None) -> Rounds:
         """One round with ``arms`` [n] on ``lanes`` (all by default); rows move on behind what was emitted.
@@ -120,26 +120,25 @@ class Lanes:
         cell += drafter
         proposed = self.outcomes.proposal(cell)
         agreed = self.outcomes.agreed(cell, self.judge[at] if self.trace.sampled else None, position)
-        packed = self.outcomes.settled(self._kind[at], self.edge[at] - row, arms, proposed, agreed)
-        drafted, accepted, emitted, stop, finished = unpack(packed)
-        rounds = Rounds(
+        rounds = settle(
             lane=self.index if lanes is None else lanes,
             prompt=self.episode[at],
             arm=arms,
+            draft_length=self.pool.draft_length.take(arms),
             position=position,
-            drafted=drafted,
-            accepted=accepted,
-            emitted=emitted,
-            stop=stop,
-            finished=finished,
+            remaining=self.limit[at] - row,
+            proposed=proposed.astype(np.int64),
+            agreed=agreed,
+            ends_in=self.end[at] - row,
             catch_up=np.zeros(len(row), np.int64),
-            overlap=self.outcomes.overlap(cell, drafted, accepted, stop) if self.overlap else None,
         )
+        if self.overlap:
+            rounds.overlap = self.outcomes.overlap(cell, rounds.drafted, rounds.accepted, rounds.stop)
         self._time(rounds, at, row, drafter)
         if lanes is None:
-            row += emitted  # a view of self.row
+            row += rounds.emitted  # a view of self.row
         else:
-            self.row[lanes] = row + emitted
+            self.row[lanes] = row + rounds.emitted
         return rounds
 
     def _time(self, rounds: Rounds, at: slice | Ints, row: Ints, drafter: Ints) -> None:
@@ -156,7 +155,8 @@ class Lanes:
             valid = self.valid.reshape(-1)
             cell = rounds.lane.take(some) * len(self.models) + drafter.take(some)
             rounds.catch_up[some] = behind(first, valid.take(cell))
-            valid[cell] = read_after(first, drafted, rounds.accepted.take(some))
+            committed = self.pool.committed.take(drafter.take(some))
+            valid[cell] = read_after(first, drafted, rounds.accepted.take(some), committed)
         if self.clock is not None and self.timed:
             rounds.catch_up_seconds = self.clock.catch_up(drafter, rounds.catch_up)
         if self.catch_all:
@@ -199,13 +199,17 @@ class Lanes:
         """
         at = slice(None) if lanes is None else lanes
         row = self.row[at] if row is None else row
-        made = Context(position=row - self.start[at], remaining=self.limit[at] - row, available=self.available(row))
+        made = Context(
+            position=row - self.start[at], remaining=left(self.limit[at], row), available=self.available(row)
+        )
         if "signals" in reads:
             made.signals = self.signals_at(row)
         if "lag" in reads or "cost" in reads:
             lag = behind(row[:, None], self.valid[at]) * self.models
             made.lag = lag if "lag" in reads else None
             made.cost = self._expected(made.remaining, row + self.shift[at], lag) if "cost" in reads else None
+        if "pays" in reads and self.clock is not None:
+            made.pays = self.clock.pays(row + self.shift[at])
         if "tail" in reads:
             made.tail = self._tail(row, made.position, self.text[at])
         if "proposal" in reads:

@@ -16,10 +16,12 @@ from metasd.core import noise
 from metasd.core.costs import CostModel
 from metasd.core.errors import UsageError
 from metasd.core.noise import Keys
+from metasd.core.plans import Judged, Plan, Suggest
 from metasd.core.pool import Pool
 from metasd.core.records import Context, Ints, Revealed, Rounds
 from metasd.sim.replay.lanes import Lanes
 from metasd.sim.replay.reveal import TraceRevealer
+from metasd.sim.replay.trees import Trees
 from metasd.traces.trace import Trace
 
 
@@ -38,6 +40,7 @@ class TraceSession:
         scope: "free" reveals drafters whose counterfactuals cost nothing; "all" also model drafters, which are then
             caught up after every round: each round's ``catch_up`` and ``catch_up_seconds`` include it.
         censored: ``reveal`` also delivers, flagged, what is known of lengths that are cut off at the frontier.
+        plans: it is played with ``play_plans``; the trace must keep its prompts' tokens.
 
     Attributes:
         episode_prompt, episode_seed: [E] text and seed of each episode, lane after lane; ``Rounds.prompt`` is an
@@ -60,6 +63,7 @@ class TraceSession:
         feedback: str = "bandit",
         scope: str = "free",
         censored: bool = False,
+        plans: bool = False,
     ) -> None:
         self.pool = trace.pool() if pool is None else pool
         self.lanes = len(episodes)
@@ -71,6 +75,7 @@ class TraceSession:
             trace, self.pool, self.lanes, budget=budget, costs=costs, overlap=overlap, catch_all=catch_all
         )
         self._revealer = TraceRevealer(self._lanes, scope, censored) if full else None
+        self._trees = Trees(self._lanes) if plans else None
         self._queue(episodes, seeds)
         self._keys: Keys = np.zeros(self.lanes, np.uint64)
         self._running = np.zeros(self.lanes, bool)
@@ -127,13 +132,18 @@ class TraceSession:
         judge = np.array([noise.judge_key(s, i) for s, i in pairs], np.uint64) if self._trace.sampled else None
         self._lanes.begin(going, text, episode, judge)
         self._lanes.park(idle)
+        if self._trees is not None:
+            self._trees.begin(going)
         self._running[going], self._running[idle] = True, False
         self._fresh = going
         self._active: Ints | None = None if self._running.all() else np.flatnonzero(self._running)
 
     @property
     def context(self) -> Context:
-        return self._lanes.context(self._reads)
+        made = self._lanes.context(self._reads)
+        if self._trees is not None:
+            self._trees.fill(made)
+        return made
 
     @property
     def done(self) -> bool:
@@ -158,6 +168,35 @@ class TraceSession:
             raise UsageError(f"arms {chosen.min()}..{chosen.max()} chosen, but the pool has 0..{len(self.pool) - 1}")
         rounds = self._lanes.play(chosen, self._active)
         rounds.lane, rounds.prompt = rounds.lane.copy(), rounds.prompt.copy()
+        return self._played(rounds)
+
+    @property
+    def suggest(self) -> Sequence[Suggest]:
+        """[B] the sources of each lane. Raises UsageError for a session made without ``plans``."""
+        return self._planned().suggest
+
+    def play_plans(self, plans: Sequence[Plan]) -> Rounds:
+        """One round on every lane that is not done; ``plans`` is [B], entries of lanes that are done are ignored.
+
+        Nodes that the budget leaves no room for are cut off. Raises UsageError for a plan that this trace cannot play.
+        """
+        if len(plans) != self.lanes:
+            raise UsageError(f"{len(plans)} plans for {self.lanes} lanes; give one a lane")
+        active = np.arange(self.lanes) if self._active is None else self._active
+        return self._played(self._planned().play(plans, active))
+
+    @property
+    def judged(self) -> Sequence[Judged]:
+        """[n] what the last ``play_plans`` said, in the order of its rounds."""
+        return self._planned().judged
+
+    def _planned(self) -> Trees:
+        if self._trees is None:
+            raise UsageError("this session plays arms; make it with plans=True")
+        return self._trees
+
+    def _played(self, rounds: Rounds) -> Rounds:
+        """Lanes whose text is over go on with their next one."""
         if self._revealer is not None:
             self._revealer.after(rounds)
         over = rounds.finished

@@ -21,11 +21,14 @@ FORMATS: dict[str, Callable[..., tuple[Trace, list[str]]]] = {
 }
 
 
-def import_trace(format: str, path: str | Path, out: str | Path, **settings: Any) -> Imported:
+def import_trace(
+    format: str, path: str | Path, out: str | Path, *, tokenizer: str | None = None, **settings: Any
+) -> Imported:
     """Read the log at ``path`` (a file, or a folder of .jsonl and .json files) and write the trace ``out``.
 
-    ``settings`` go to the format's ``read``. Raises UsageError for an unknown format, an ``out`` that holds files,
-    and a broken line, named by file and number; nothing is written then.
+    ``tokenizer``, the name of the target's, is kept in the manifest. ``settings`` go to the format's ``read``.
+    Raises UsageError for an unknown format, an ``out`` that holds files, and a broken line, named by file and number;
+    nothing is written then.
     """
     if format not in FORMATS:
         raise UsageError(f"unknown format {format!r}; choose one of {', '.join(FORMATS)}")
@@ -34,6 +37,9 @@ def import_trace(format: str, path: str | Path, out: str | Path, **settings: Any
     if ALL in trace.domains:
         warnings = [*warnings, f"domain {ALL!r}, the name of the total, is called {_DOMAIN!r} here"]
         trace.domains = [_DOMAIN if domain == ALL else domain for domain in trace.domains]
+    if tokenizer is not None:
+        config = {**trace.manifest.get("config", {}), "tokenizer": tokenizer}
+        trace.manifest = {**trace.manifest, "config": config}
     save_trace(trace, out)
     unaligned = len(trace.manifest.get("unaligned", ()))
     return Imported(Path(out), len(trace), len(trace.tokens), unaligned, warnings)

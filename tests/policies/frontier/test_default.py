@@ -222,6 +222,34 @@ def test_time_prefers_the_cheap_arm_and_needs_costs():
     assert bound("default", pool).select(context(pool)).tolist() == [1]
 
 
+def test_what_cannot_pay_is_not_played_however_good_it_looks():
+    pool = Pool([SMALL, BIG], [(0, 3), (1, 3), (-1, 0)])
+    policy, cost = bound("default:objective=time", pool), np.array([1.0, 0.1, 1.0])
+    assert "pays" in policy.wants(overlap=True)["reads"]
+    now = context(pool, cost=cost)
+    assert policy.select(now).tolist() == [1]
+    now.pays = np.array([[True, False, True]])
+    assert policy.select(now).tolist() == [0]
+    now.pays = np.array([[False, False, True]])
+    assert policy.select(now).tolist() == [2]
+    now.available[:] = [[True, True, False]]
+    assert policy.select(now).tolist() == [1], "where nothing that pays is left"
+    assert "pays" not in make("default:objective=rounds").wants(overlap=True)["reads"]
+
+
+def test_a_stall_leaves_the_running_rate_alone():
+    """Of 20 rounds of 1 s that emit 4 tokens one takes 10 s: 4 tokens a second all the same."""
+    pool = Pool([SMALL], [(0, 3), (-1, 0)])
+    policy = bound("default:objective=time", pool)
+    for t in range(20):
+        policy.select(context(pool, cost=np.array([1.0, 1.0])))
+        rounds = played(pool, 0, 3)
+        zero, took = np.zeros(1), np.array([10.0 if t == 7 else 1.0])
+        rounds.draft_seconds, rounds.catch_up_seconds, rounds.verify_seconds = zero, zero, took
+        policy.update(rounds)
+    assert policy.rate.tolist() == [[80.0, 20.0]]
+
+
 def test_rounds_cut_by_the_text_or_the_budget_say_nothing_of_a_model():
     pool = Pool([SMALL], [(0, 8)])
     policy = bound("default", pool)

@@ -14,10 +14,10 @@ import transformers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
 
 from metasd.core.errors import UsageError
 from metasd.runtime.engine.cache import CachedModel
+from metasd.runtime.engine.positions import PositionLayer
 from metasd.runtime.engine.support import croppable_cache
 from metasd.runtime.load import Target
 
@@ -85,7 +85,7 @@ def test_crop_means_the_same_in_every_release(
         seen.append(count)
         keep = self.get_seq_length() - abs(count) if release == "removes" or count < 0 else count
         for layer in self.layers:
-            layer.keys, layer.values = layer.keys[..., :keep, :], layer.values[..., :keep, :]
+            layer.crop(keep - layer.get_seq_length())
 
     cached = CachedModel(tiny_target.model)  # tried out before
     monkeypatch.setattr(DynamicCache, "crop", crop)
@@ -132,7 +132,7 @@ def test_an_interrupted_pass_leaves_nothing_crooked(
     cached = CachedModel(tiny_target.model)
     cached.forward([5, 6, 7, 8], 1)
     text = [5, 6, 2, 3] if stage != "second pass" else [5, 6, 7, 8, 9]
-    original = DynamicLayer.crop if stage == "crop" else DynamicLayer.update
+    original = PositionLayer.crop if stage == "crop" else PositionLayer.update
     calls = []
 
     def interrupted(self: Any, *given: Any, **more: Any) -> Any:
@@ -142,7 +142,7 @@ def test_an_interrupted_pass_leaves_nothing_crooked(
         return original(self, *given, **more)
 
     with monkeypatch.context() as patch:
-        patch.setattr(DynamicLayer, "crop" if stage == "crop" else "update", interrupted)
+        patch.setattr(PositionLayer, "crop" if stage == "crop" else "update", interrupted)
         with pytest.raises(KeyboardInterrupt):
             cached.forward(text, 1)
     for again in (text, [5, 6, 7, 8, 9, 9]):

@@ -39,6 +39,7 @@ def test_the_row_of_a_comparison(made: dict[str, Any]) -> None:
     assert found["oracle_seconds"] == pytest.approx(5 + 3.0625 + 3)
     assert found["fraction_of_optimum_seconds"] == pytest.approx(11.0625 / 16.1875)
     assert found["oracle_seconds_exact"]
+    assert found["oracle_seconds_gap"] == 0
 
 
 def test_the_rows_of_its_domains(made: dict[str, Any]) -> None:

@@ -81,3 +81,13 @@ def test_one_lane_shows_what_the_scalar_environment_shows(trace):
         alone, _, over, _, _ = scalar.step(1)
         assert ended[0] == over
     assert one.render() == (scalar.render(),)
+
+
+def test_what_the_constructor_refused_can_be_closed(trace):
+    """As gymnasium does when it collects the half-made object."""
+    from metasd.sim.env.vector import MetaSDVectorEnv
+
+    env = MetaSDVectorEnv.__new__(MetaSDVectorEnv)
+    with pytest.raises(UsageError):
+        env.__init__(N, trace, feedback="none")
+    env.close()

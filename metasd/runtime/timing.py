@@ -8,7 +8,7 @@ repetitions it was not fitted to, each held out in turn. Knows models and drafte
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -18,11 +18,13 @@ import torch
 
 from metasd.core.costs import CostModel
 from metasd.core.pool import Pool
+from metasd.core.results import versions
 from metasd.drafters.base import Draft, Drafter
-from metasd.record.manifest import machine
-from metasd.record.recorder import context_limit, draft_lengths
+from metasd.runtime import moment
 from metasd.runtime.engine.cache import CachedModel
-from metasd.runtime.load import Target
+from metasd.runtime.engine.features import wanted
+from metasd.runtime.identity import machine
+from metasd.runtime.load import Target, context_limit
 from metasd.runtime.sampling import Sampling
 from metasd.runtime.verify import Verifier
 
@@ -56,19 +58,22 @@ def measure_costs(
     *,
     repeats: int = 4,
     limit: float = 3.5,
+    advance: Callable[[], object] = lambda: None,
 ) -> CostModel:
     """Time the target and every drafter on ``text`` (token ids; repeated where a longer one is needed).
 
     Args:
         repeats: how often everything is measured, >= 2.
         limit: seconds after which no third or later repetition begins.
+        advance: called after every repetition.
 
     Changes the text that the drafters are at.
     """
-    bench = _Bench(target, drafters, draft_lengths(pool), text, repeats)
+    bench = _Bench(target, drafters, pool.longest, text, repeats)
     started, made = time.perf_counter(), list[_Timings]()
     while len(made) < 2 or (len(made) < repeats and time.perf_counter() - started < limit):
         made.append(bench.measure(len(made)))
+        advance()
     names = [d.info.name for d in drafters]
     errors = [
         error
@@ -76,6 +81,7 @@ def measure_costs(
         for error in _errors(CostModel(tuple(names), **bench.fitted([m for m in made if m is not held_out])), held_out)
     ]
     about = {"machine": machine(target.device), "target": target.name, "dtype": target.dtype}
+    about |= {"date": moment.now().isoformat(timespec="seconds"), "versions": versions()}
     return CostModel(tuple(names), **bench.fitted(made), error=median(errors), measured=about | _raw(made, names))
 
 
@@ -101,7 +107,11 @@ class _Bench:
         for cached, context in zip(self.caches, self.contexts, strict=True):
             if context > 1:
                 cached.read(self.tokens[: context - 1])
+        if features := wanted([d.info.needs for d in drafters]):
+            CachedModel(target.model, features).read(self.tokens)
         for drafter in self.drafters:
+            if drafter.info.needs:
+                drafter.watch(features)
             drafter.begin(self.tokens[: self.near])
             drafter.draft(1)
 

@@ -1,0 +1,1 @@
+"""The policy ``planner``: trees from several sources, by calibrated node values. Numpy and plain Python."""

@@ -1,0 +1,122 @@
+"""A table grown from what the target has said: runs across its texts, bounded, the oldest forgotten first.
+
+Kept as the tokens themselves in a ring; the runs are an index of it that is made anew from the ring when a saved state
+is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from metasd.core.plans import Run, Suggestion
+from metasd.core.records import Ints
+
+ORDER = 4
+RECENT = 24
+"""Occurrences of a run, newest first, that are asked."""
+BEST = 3
+"""Tokens suggested a run."""
+
+
+class Grown:
+    """What one lane's target has said before the present text; a ``metasd.core.plans.Source``.
+
+    Args:
+        ring: [R] where tokens are kept, -1 - token for those of prompts, which are only followed, not learned.
+        told: [2] tokens written so far, and how many of them runs are known of; both are the caller's to save.
+    """
+
+    reach = ORDER
+    fixed = False
+
+    def __init__(self, ring: Ints, told: Ints) -> None:
+        self._ring, self._told = ring, told
+        self._runs: dict[Run, list[int]] = {}
+        self.reload()
+
+    def reload(self) -> None:
+        """Make the index anew from the ring."""
+        self._runs = {}
+        self._take_in(0)
+
+    def forget(self) -> None:
+        """Empty it."""
+        self._told[:] = 0
+        self._runs = {}
+
+    def begin(self, tail: Sequence[int]) -> None:
+        """A text starts behind ``tail``: what was said before it is known from now on."""
+        known = int(self._told[1])
+        self._told[1] = self._told[0]
+        self._take_in(known)
+        for token in [*([0] * ORDER), *tail][-ORDER:]:
+            self._write(-1 - token)
+
+    def say(self, tokens: Sequence[int]) -> None:
+        """The target has said ``tokens``."""
+        for token in tokens:
+            self._write(token)
+
+    def suggest(self, context: Run) -> list[Suggestion]:
+        """At most ``BEST`` tokens a run, from the longest run down, each token once."""
+        seen, suggested = set[int](), list[Suggestion]()
+        runs, size = self._runs, len(self._ring)
+        found = []
+        for order in range(1, min(ORDER, len(context)) + 1):
+            at = runs.get(context[-order:])
+            if not at:
+                break
+            found.append((order, at))
+        for order, at in reversed(found):
+            counts: dict[int, int] = {}
+            for here in reversed(at):
+                token = int(self._ring[here % size])
+                counts[token] = counts.get(token, 0) + 1
+            best = counts.items() if len(counts) <= BEST else sorted(counts.items(), key=lambda c: -c[1])[:BEST]
+            for token, count in best:
+                if token not in seen:
+                    seen.add(token)
+                    suggested.append((token, order, count / len(at), False))
+        return suggested
+
+    def _take_in(self, first: int) -> None:
+        """Index the tokens from number ``first`` on whose run is in the ring."""
+        oldest = max(int(self._told[0]) - len(self._ring), 0) + ORDER
+        for at in range(max(first, oldest), int(self._told[1])):
+            self._index(at)
+
+    def _write(self, token: int) -> None:
+        written, size = int(self._told[0]), len(self._ring)
+        if written >= size:
+            self._drop(written - size + ORDER)
+        self._ring[written % size] = token
+        self._told[0] = written + 1
+
+    def _context(self, at: int) -> Run:
+        """The ``ORDER`` tokens before the one written as number ``at``."""
+        size = len(self._ring)
+        told = [int(self._ring[i % size]) for i in range(at - ORDER, at)]
+        return tuple(t if t >= 0 else -1 - t for t in told)
+
+    def _index(self, at: int) -> None:
+        if self._ring[at % len(self._ring)] < 0:
+            return
+        context = self._context(at)
+        for order in range(1, ORDER + 1):
+            known = self._runs.setdefault(context[-order:], [])
+            known.append(at)
+            if len(known) > RECENT:
+                del known[0]
+
+    def _drop(self, at: int) -> None:
+        """Forget the oldest token whose run is still in the ring."""
+        if at >= int(self._told[1]) or self._ring[at % len(self._ring)] < 0:
+            return
+        context = self._context(at)
+        for order in range(1, ORDER + 1):
+            run = context[-order:]
+            known = self._runs.get(run)
+            if known is not None and known[0] == at:
+                del known[0]
+                if not known:
+                    del self._runs[run]

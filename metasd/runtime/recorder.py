@@ -1,0 +1,5 @@
+"""The place of 0.1 of ``metasd.record.recorder``; see ``metasd.core.moved``."""
+
+from metasd.core.moved import moved
+
+__getattr__ = moved(__name__, "metasd.record.recorder")

@@ -1,0 +1,114 @@
+"""What a document says beside its rows: every part adds up to the row's own number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from metasd.core.costs import CostModel
+from metasd.sim.compare import job as jobs
+from metasd.sim.compare.by_prompt import by_prompt, learning
+from metasd.sim.compare.curves import REGRETS, regret_curve, timelines
+from metasd.sim.compare.leaderboard import document
+from metasd.sim.compare.outcome import Comparison
+from metasd.sim.compare.run import compare
+from metasd.sim.replay.run import order_of
+from metasd.traces import synthetic
+
+POLICIES = ("metasd-ucb", "random", "linucb", "fixed:arm=plain")
+
+
+@pytest.fixture(scope="module")
+def timed() -> Comparison:
+    trace = synthetic("two-language", prompts=10, length=50, arms=3, draft_length=4, seed=2)
+    names, flat = tuple(d.name for d in trace.drafters), np.full(3, 0.01)
+    clock = CostModel(names, np.array([1.0, 9.0]), np.array([0.1, 0.12]), flat, 2 * flat, flat, flat)
+    return compare([trace], POLICIES, 3, workers=1, costs=clock)
+
+
+@pytest.fixture(scope="module")
+def made(timed: Comparison) -> dict[str, Any]:
+    return document(timed)
+
+
+def total(made: dict[str, Any], policy: str) -> dict[str, Any]:
+    return next(r for r in made["results"] if r["policy"] == policy and r["domain"] == "all")
+
+
+@pytest.mark.parametrize("name", REGRETS)
+def test_every_regret_curve_ends_at_its_row(timed: Comparison, made: dict[str, Any], name: str) -> None:
+    seconds, hindsight = REGRETS[name]
+    for played in timed.traces[0].policies:
+        curve = regret_curve(timed.traces[0], played, seconds=seconds, hindsight=hindsight)
+        assert curve[:, -1].sum() == pytest.approx(total(made, played.entry.label)[name])
+        told = next(c for c in made["curves"] if c["policy"] == played.entry.label)["regrets"][name]
+        assert told["mean"] == pytest.approx(curve.mean(axis=0), abs=1e-4)
+        assert (told["low"] is None) == (played.settings["reset"] != "prompt")
+
+
+def test_a_trace_without_a_clock_has_regret_in_rounds_alone() -> None:
+    plain = document(compare([synthetic("iid", prompts=9, length=20, seed=1)], ["random"], 1, workers=1))
+    assert list(plain["curves"][0]["regrets"]) == ["pseudo_regret_rounds", "hindsight_regret_rounds"]
+    assert plain["by_prompt"][0]["seconds"] is None
+
+
+def test_prompts_add_up_to_the_row(timed: Comparison, made: dict[str, Any]) -> None:
+    found = made["by_prompt"][0]
+    assert found["ids"] == list(timed.traces[0].trace.ids)
+    assert list(found["rounds"])[: len(POLICIES)] == list(POLICIES)  # then every fixed arm
+    for policy in POLICIES:
+        assert sum(found["rounds"][policy]) == pytest.approx(total(made, policy)["rounds"], rel=1e-4)
+        assert sum(found["seconds"][policy]) == pytest.approx(total(made, policy)["seconds"], rel=1e-4)
+
+
+def test_of_many_prompts_an_even_part_is_listed(timed: Comparison) -> None:
+    trace = timed.traces[0].trace
+    part = by_prompt(timed.traces[0], 4)
+    assert part["of"] == 10
+    assert part["ids"] == [trace.ids[p] for p in (0, 3, 6, 9)]
+    assert part["tokens"] == [int(trace.lengths[p]) for p in (0, 3, 6, 9)]
+
+
+def test_learning_adds_up_in_the_order_met(timed: Comparison, made: dict[str, Any]) -> None:
+    outcome = timed.traces[0]
+    best = int(outcome.fixed_costs().sum(axis=0).argmin())
+    for played, curve in zip(outcome.policies, learning(outcome), strict=True):
+        row = total(made, played.entry.label)
+        assert curve["prompts"] == list(range(1, 11))
+        assert curve["mean"][-1] == pytest.approx(row["pseudo_regret_seconds"], rel=1e-3, abs=1e-6)
+        assert curve["rate"][-1] == pytest.approx(row["tokens_per_second"], rel=1e-4)
+        assert all(
+            low <= mean <= high for low, mean, high in zip(*(curve[k] for k in ("low", "mean", "high")), strict=True)
+        )
+        kept = played.settings["reset"] == "never"
+        firsts = [int(order_of(outcome.trace, seed)[0]) if kept else 0 for seed in range(3)]
+        ahead = played.seconds() - outcome.fixed_costs()[:, best]
+        assert curve["mean"][0] == pytest.approx(
+            np.mean([ahead[s, p] for s, p in enumerate(firsts)]), rel=1e-3, abs=1e-6
+        )
+    assert len(set(firsts)) == 1
+    assert len({int(order_of(outcome.trace, seed)[0]) for seed in range(3)}) > 1  # else the orders would not matter
+
+
+def test_histograms_add_up_to_the_row(made: dict[str, Any]) -> None:
+    for found in made["histograms"]:
+        row = total(made, found["policy"])
+        assert found["undrafted"] + sum(found["accepted"]) == pytest.approx(row["rounds"], rel=1e-4)
+        kept = sum(n * rounds for n, rounds in enumerate(found["accepted"]))
+        assert kept == pytest.approx(row["accepted"], rel=1e-4)
+    plain = next(h for h in made["histograms"] if h["policy"] == "fixed:arm=plain")
+    assert plain["undrafted"] > 0 == sum(plain["accepted"])
+
+
+def test_timelines_begin_with_one_prompt_of_each_domain(timed: Comparison, monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = timed.traces[0].trace
+    lines = list(timelines(timed.traces[0], 10**6))
+    assert sorted(t["id"] for t in lines) == sorted(trace.ids)
+    assert [t["domain"] for t in lines[:2]] == list(dict.fromkeys(trace.domains))
+    assert [t["id"] for t in timelines(timed.traces[0], 1)] == [lines[0]["id"]]
+    monkeypatch.setattr(jobs, "SHOWN_ROWS", 120)
+    assert len(jobs.shown_prompts(trace)) == 2  # of 50 tokens each
+    monkeypatch.setattr(jobs, "SHOWN_ROWS", 1)
+    assert len(jobs.shown_prompts(trace)) == 1
