@@ -56,7 +56,7 @@ class Adapter:
             raise UsageError(f"policy {config.policy!r} reads {', '.join(sorted(unknown))}, which no server tells yet")
         self.lanes = Lanes(self.policy, self.pool, config.reset, config.seed)
         self.counters = Counters(self.pool)
-        self.requests = Requests()
+        self.requests = Requests(most, max_length)
         self._playing: dict[Request, Playing] = {}
         self._load()
         self._saved = time.monotonic()
@@ -68,6 +68,7 @@ class Adapter:
         started = time.perf_counter()
         drafts: list[list[int]] = [[] for _ in sampled]
         matches = self.requests.recognise(sampled, lengths, texts)
+        self.counters.padded += sum(m.padded for m in matches)
         self._learn([m for m in matches if not m.new])
         for request in self.requests.expired():
             self._end(request)
@@ -153,7 +154,7 @@ class Adapter:
             position=_ints([p.position for p in playing]),
             remaining=_ints([p.remaining for p in playing]),
             proposed=_ints([_checked(m) for m in matches]),
-            agreed=_ints([len(m.tokens) - 1 for m in matches]),
+            agreed=_ints([m.agreed for m in matches]),
             ends_in=np.full(len(matches), NO_END),
             catch_up=np.zeros(len(matches), np.int64),
         )
@@ -198,7 +199,7 @@ class Adapter:
 
 def _checked(match: Match) -> int:
     """Draft tokens that the target was asked to check: what the engine cut off shows where the next one was right."""
-    kept, draft = len(match.tokens) - 1, match.request.draft
+    kept, draft = match.agreed, match.request.draft
     cut = kept < len(draft) and match.tokens[kept] == draft[kept]
     return kept if cut else len(draft)
 
