@@ -10,7 +10,23 @@ from collections.abc import Sequence
 import click
 
 from metasd import __version__
-from metasd.cli import cache, chat, compare, demo, distill, fit, growth, info, pool, prompts, record, replay, run, trace
+from metasd.cli import (
+    cache,
+    chat,
+    compare,
+    demo,
+    distill,
+    fit,
+    growth,
+    info,
+    pool,
+    prompts,
+    record,
+    replay,
+    reproduce,
+    run,
+    trace,
+)
 from metasd.cli.streams import STDOUT, Streams, left
 from metasd.core import shown
 from metasd.core.errors import MetaSDError
@@ -41,6 +57,7 @@ for command in (
     pool.group,
     prompts.command,
     growth.command,
+    reproduce.command,
     demo.command,
     info.policies,
     info.drafters,
