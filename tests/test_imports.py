@@ -23,6 +23,7 @@ MAY_IMPORT = {  # room -> the other rooms that its modules may import, inside fu
     "sim.env": "core traces sim.replay sim.oracle",
     "sim.compare": "core policies traces sim.replay sim.oracle",
     "sim.theory": "core policies traces sim.replay sim.oracle sim.compare",
+    "sim.reproduce": "core policies traces sim.replay sim.oracle sim.compare sim.theory",
     "sim.fit": "core policies traces",
     "runtime": "core drafters policies",
     "record": "core drafters traces runtime",

@@ -24,6 +24,7 @@ from metasd.cli import (
     prompts,
     record,
     replay,
+    reproduce,
     run,
     trace,
 )
@@ -58,6 +59,7 @@ for command in (
     pool.group,
     prompts.command,
     growth.command,
+    reproduce.command,
     demo.command,
     info.policies,
     info.drafters,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import click
 
@@ -40,8 +41,8 @@ def command(name: str | None, as_json: bool) -> None:
     table = Table(box=None, pad_edge=False)
     for heading in ("set", "prompts", "domains", "for"):
         table.add_column(heading, justify="right" if heading == "prompts" else "left", overflow="fold")
-    for row in sets:
-        domains = row["domains"]
+    for made in sets:
+        domains: Any = made["domains"]
         listed = ", ".join(f"{d} {n}" for d, n in domains.items()) if len(domains) <= 8 else f"{len(domains)} pairs"
-        table.add_row(*(words(str(v), limit=None) for v in (row["name"], row["prompts"], listed, row["for"])))
+        table.add_row(*(words(str(v), limit=None) for v in (made["name"], made["prompts"], listed, made["for"])))
     result_console().print(table)

@@ -57,8 +57,8 @@ def show_matrix(
     for row in crossings:
         interval = "no interval" if row["interval"] is None else "{:.2f} to {:.2f}".format(*row["interval"])
         against = "the best foreign one" if row["against"] == "foreign" else "one for all"
-        said = f"{row['drafter']} on {row['domain']}: {row['times']:.2f} times {row['other']}, {against} ({interval})"
-        console.print(words(said, "", None))
+        line = f"{row['drafter']} on {row['domain']}: {row['times']:.2f} times {row['other']}, {against} ({interval})"
+        console.print(words(line, "", None))
 
 
 def picture(title: str, cells: Sequence[Mapping[str, Any]], members: Sequence[Mapping[str, Any]]) -> str:
