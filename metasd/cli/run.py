@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -191,7 +191,7 @@ def document_of(
 @contextmanager
 def _shown(models: Models, chosen: Contender, svg: Path | None, steps: int, quiet: bool) -> Iterator[Any]:
     """Inside it answers are painted as ``chosen`` decodes them, or, with ``quiet``, progress is told."""
-    from metasd.core.progress import bar
+    from metasd.core.progress import bar, lines
     from metasd.report.cells import words
     from metasd.report.colours import Painter
 
@@ -199,7 +199,9 @@ def _shown(models: Models, chosen: Contender, svg: Path | None, steps: int, quie
         with bar(steps, "decoding") as advance:
             yield advance
         return
+    advance: Callable[[], object] | None = None
     if steps > len(models.texts):
+        advance = lines(steps, "decoding (texts)")  # only some of them are painted
         said = f"decoding {steps} texts, those of {chosen.spec} as they come"
         progress_console().print(words(said, "dim", None))
     headings = [] if len(models.texts) == 1 else [f"{name} ({domain})" for name, domain, _ in models.texts]
@@ -208,6 +210,6 @@ def _shown(models: Models, chosen: Contender, svg: Path | None, steps: int, quie
     painter = Painter(chosen.pool, models.target.decode, svg, headings=headings, stops=stops, prompt=prompt)
     chosen.on_tokens = painter.tokens
     with painter:
-        yield lambda: None
+        yield advance or (lambda: None)
         speed = chosen.ledger.totals().tokens_per_second
         painter.remark = f"{models.target.name}, policy {chosen.spec}" + (f", {speed:.1f} tokens/s" if speed else "")
