@@ -48,7 +48,7 @@ class Field:
     skipped: tuple[tuple[str, str], ...]
 
 
-def field(pool: Pool, drafters: Sequence[str], policies: Sequence[str], only: Sequence[str], length: int) -> Field:
+def field(pool: Pool, drafters: Sequence[str], policies: Sequence[str], only: Sequence[str]) -> Field:
     """The contenders for ``pool``, that of the SPECs ``drafters``, with ``policies`` beside the usual ones.
 
     only: names of those that are wanted, all where it is empty. Raises UsageError for a policy that cannot choose among
@@ -72,7 +72,7 @@ def field(pool: Pool, drafters: Sequence[str], policies: Sequence[str], only: Se
         if find_spec(package) is None:
             skipped.append((name, f"package {package} is not installed"))
         else:
-            jobs.append(Job(name, name, assisted[0] if assisted else "", length))
+            jobs.append(Job(name, name, assisted[0] if assisted else "", max(LOOKUPS)))
     return _only(Field(tuple(jobs), tuple(skipped)), only)
 
 

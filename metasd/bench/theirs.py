@@ -16,7 +16,6 @@ import transformers
 from metasd.bench.jobs import Job
 from metasd.bench.ours import WARM
 from metasd.bench.scene import opened, texts_of
-from metasd.core.errors import UsageError
 from metasd.runtime.load import Target, load_target
 from metasd.runtime.locate import locate
 
@@ -87,7 +86,7 @@ def _flashspec(settings: dict[str, Any], scene: dict[str, Any], job: Job) -> Ans
 
 
 def _vllm(settings: dict[str, Any], scene: dict[str, Any], job: Job) -> Answer:
-    """Its n-gram speculation at the draft length of the pool, one request at a time."""
+    """Its n-gram speculation, one request at a time."""
     theirs = importlib.import_module("vllm")
     path, _, _ = locate(settings["target"])
     longest = max(len(prompt) for _, _, prompt in texts_of(scene)) + settings["max_new_tokens"]
@@ -104,8 +103,6 @@ def _vllm(settings: dict[str, Any], scene: dict[str, Any], job: Job) -> Answer:
         (made,) = engine.generate([{"prompt_token_ids": prompt}], asked, use_tqdm=False)
         return [int(token) for token in made.outputs[0].token_ids]
 
-    if job.length < 1:
-        raise UsageError("vLLM's n-gram speculation needs a draft length of 1 or more")
     return answer
 
 

@@ -11,6 +11,7 @@ import click
 
 from metasd.cli import costs
 from metasd.cli.common import (
+    LENGTH_HELP,
     POLICY_HELP,
     PROMPTS_HELP,
     FilePath,
@@ -20,7 +21,6 @@ from metasd.cli.common import (
     loading_options,
     result_console,
 )
-from metasd.core.pool import DRAFT_LENGTH
 
 if TYPE_CHECKING:
     from metasd.bench.kept import Kept
@@ -44,7 +44,7 @@ def group() -> None:
 @click.option("--only", multiple=True, metavar="NAME", help="Only this contender (repeat).")
 @click.option("--target", default="smollm2", show_default=True, help="Hub id, folder, .gguf file or smollm2.")
 @click.option("--drafter", "drafters", multiple=True, metavar="SPEC", help="name or name:key=value,... (repeat).")
-@click.option("--draft-length", type=int, default=DRAFT_LENGTH, show_default=True, help="Of every drafter.")
+@click.option("--draft-length", type=int, help=LENGTH_HELP)
 @click.option("--max-new-tokens", type=int, default=128, show_default=True, help="Token budget of a text.")
 @click.option("--turns", type=click.Choice(["first", "all"]), default="first", help="Turns of a Spec-Bench line.")
 @click.option("--raw", is_flag=True, help="Do not apply the chat template.")
@@ -87,7 +87,7 @@ def live(
     wanted = costs.asked(costs_from)
     if svg is not None:
         files.check_place(svg)
-    taking = field(pool, options["drafters"], policies, only, options["draft_length"])
+    taking = field(pool, options["drafters"], policies, only)
     settings = _settings(options, prompts, threads, costs_from if isinstance(wanted, str) else str(Path(costs_from)))
     with bar(repeats * len(taking.jobs), "benchmark (runs)") as advance:
         kept = measure(settings, taking.jobs, repeats, out, resume=resume, advance=advance)

@@ -11,7 +11,7 @@ import click
 
 from metasd.cli.streams import current
 from metasd.core import jsontext, shown
-from metasd.core.pool import DRAFT_LENGTH
+from metasd.core.pool import DRAFT_LENGTH, DRAFT_LENGTHS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,6 +26,11 @@ TRACE_HELP = "Folder of a recorded trace, reference (the one that ships with met
 COSTS_HELP = "costs.json of another machine, or a modelled clock: gpu-b1, gpu-b32."
 
 POLICY_HELP = "name, package.module:Class or file.py:Class, with key=value,..."
+
+LENGTH_HELP = (
+    f"Draft length of every drafter. Default: {DRAFT_LENGTH}; without --drafter {', '.join(map(str, DRAFT_LENGTHS))}, "
+    "an arm each."
+)
 
 PROMPTS_HELP = (
     "JSON lines, CSV, a .txt file (one prompt), -, or what ships: eval, train/code+math, ... (metasd prompts)."
@@ -90,9 +95,7 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--drafter", "drafters", multiple=True, metavar="SPEC", help="name or name:key=value,... (repeat)."
         ),
-        click.option(
-            "--draft-length", type=int, default=DRAFT_LENGTH, show_default=True, help="Draft length of every drafter."
-        ),
+        click.option("--draft-length", type=int, help=LENGTH_HELP),
         click.option("--max-new-tokens", type=int, default=128, show_default=True, help="Token budget of a text."),
         click.option("--temperature", type=float, default=0.0, show_default=True, help="0 decodes greedily."),
         click.option("--top-k", type=int, help="Sample among the k likeliest tokens."),

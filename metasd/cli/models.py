@@ -47,7 +47,7 @@ def open_models(
     *,
     target: str,
     drafters: Sequence[str],
-    draft_length: int,
+    draft_length: int | None,
     max_new_tokens: int,
     temperature: float,
     top_k: int | None,
@@ -167,12 +167,12 @@ def read_prompts(path: Path | None, prompt: str | None, turns: Literal["first", 
 
 
 def check_numbers(
-    draft_length: int, max_new_tokens: int, temperature: float, top_k: int | None, top_p: float | None
+    draft_length: int | None, max_new_tokens: int, temperature: float, top_k: int | None, top_p: float | None
 ) -> None:
     """Raises UsageError for the first setting outside its range."""
     low = LEAST_TEMPERATURE
     bounds = (
-        ("--draft-length", draft_length, 0 <= draft_length <= LONGEST_DRAFT, f"0 to {LONGEST_DRAFT}"),
+        ("--draft-length", draft_length, 0 <= (draft_length or 0) <= LONGEST_DRAFT, f"0 to {LONGEST_DRAFT}"),
         ("--max-new-tokens", max_new_tokens, 1 <= max_new_tokens <= LONGEST_TEXT, f"1 to {LONGEST_TEXT}"),
         ("--temperature", temperature, temperature == 0 or low <= temperature < math.inf, f"0, or {low} or more"),
         ("--top-k", top_k, top_k is None or top_k >= 1, "1 or more"),

@@ -9,6 +9,7 @@ import click
 
 from metasd.cli.common import PROMPTS_HELP, FilePath, emit, json_option, loading_options, model_options, result_console
 from metasd.core import shown
+from metasd.core.pool import DRAFT_LENGTH
 
 
 @click.command("record")
@@ -27,6 +28,8 @@ def command(prompt_file: Path, out: Path, resume: bool, as_json: bool, **options
     from metasd.traces.writer import begun, check_free
 
     check_free(out, resume)
+    if options["draft_length"] is None:
+        options["draft_length"] = DRAFT_LENGTH  # one block a drafter, of which every shorter one can be replayed
     with moment.at(begun(out) if resume else None):
         models = open_models(prompt_file=prompt_file, **options)
         drafters, pool = models.build()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from metasd.cli import costs
+from metasd.cli import costs, dry
 from metasd.cli.common import (
     POLICY_HELP,
     PROMPTS_HELP,
@@ -27,6 +27,7 @@ from metasd.cli.common import (
 )
 from metasd.cli.costs import costs_option
 from metasd.core import shown
+from metasd.core.pool import DRAFT_LENGTH
 
 if TYPE_CHECKING:
     from metasd.cli.models import Models
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     help="With --baseline: repetitions, each anew.",
 )
 @click.option("--quiet", is_flag=True, help="Do not print the answers.")
+@click.option("--dry-run", is_flag=True, help="Only say how much memory the run will need; nothing is loaded.")
 @costs_option
 @click.option(
     "--trace", metavar="TRACE", help="Trace of the same prompts: check the run against its replay, round by round."
@@ -67,6 +69,7 @@ def command(
     baseline: bool,
     repeats: int,
     quiet: bool,
+    dry_run: bool,
     costs_from: str,
     trace: str | None,
     svg: Path | None,
@@ -87,6 +90,9 @@ def command(
     learned, wanted = load_prior(prior), costs.asked(costs_from)
     prompts = read_prompts(prompt_file, prompt, options["turns"])
     recorded, cut = checked(spec, options, prompts, trace=trace, costs=wanted, prior=learned)
+    if dry_run:
+        dry.run(options, prompts, entrants=_entrants(options, cut, baseline=baseline), as_json=as_json)
+        return
     from metasd.cli import lossless
     from metasd.runtime import contenders as live
     from metasd.runtime import repeats as repeated
@@ -97,7 +103,8 @@ def command(
         lossless.check_same(models, recorded, options["max_new_tokens"])
     how = _how(models, options, costs.known(wanted, spec, models, cut, recorded), checked=recorded is not None)
     times = repeats if baseline else 1
-    anew = partial(live.contenders, [spec], partial(models.build, cut), baseline=baseline, prior=learned)
+    beside: dict[str, Any] = {"baseline": baseline, "prior": learned, "length": _alone(options)}
+    anew = partial(live.contenders, [spec], partial(models.build, cut), **beside)
     first = anew()
     chosen = first[-1]
     with _shown(models, chosen, svg, len(models.texts) * len(first) * times, quiet or as_json) as advance:
@@ -106,9 +113,8 @@ def command(
     rows = repeated.merged([live.rows(each, models.texts) for each in runs])
     parted = live.parted(models.target, first, models.texts, how)
     lossless.warn(parted, len(models.texts), models.target.dtype)
-    checks = None
-    if recorded is not None:
-        checks = lossless.checks(models, first, rows, recorded, draft_length=cut, how=how, prior=learned)
+    against: dict[str, Any] = {"draft_length": cut, "how": how, "prior": learned}
+    checks = None if recorded is None else lossless.checks(models, first, rows, recorded, **against)
     verdict = repeated.sentence(repeated.total(rows, chosen.spec)) if baseline else None
     remarks, losses = repeated.remarks(runs), worth.of_run(first, how.costs, models.texts)
     if as_json or html_file:
@@ -127,6 +133,24 @@ def _how(models: Models, options: dict[str, Any], costs: CostModel | None, *, ch
     clock = "model" if checked and costs is not None else "measured"
     budget, seed = options["max_new_tokens"], options["seed"]
     return Decoding(budget, models.sampling, seed, clock=clock, costs=costs, stops=models.stops)
+
+
+def _alone(options: dict[str, Any]) -> int | None:
+    """The draft length of the drafters that --baseline decodes with alone; None: every arm they have.
+
+    Four drafters at six lengths would be 24 contenders that nobody asked for by name.
+    """
+    return DRAFT_LENGTH if not options["drafters"] and options["draft_length"] is None else None
+
+
+def _entrants(options: dict[str, Any], cut: int | None, *, baseline: bool) -> int:
+    """How many decode side by side, each with caches of its own."""
+    from metasd.runtime.registry import preview
+
+    pool = preview(options["drafters"], options["target"], draft_length=options["draft_length"])
+    arms, length = (pool if cut is None else pool.cut(cut)).arms, _alone(options)
+    alone = [a for a in arms if a.drafter >= 0 and length in (None, a.draft_length)]
+    return 2 + len(alone) if baseline else 1
 
 
 def _check_wanted(prompt_file: Path | None, prompt: str | None, svg: Path | None, html_file: Path | None) -> None:

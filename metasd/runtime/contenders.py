@@ -103,15 +103,21 @@ Build = Callable[[], tuple[list[Drafter], Pool]]
 
 
 def contenders(
-    specs: Sequence[PolicyLike], build: Build, *, baseline: bool, prior: Mapping[str, Any] | None
+    specs: Sequence[PolicyLike],
+    build: Build,
+    *,
+    baseline: bool,
+    prior: Mapping[str, Any] | None,
+    length: int | None = None,
 ) -> list[Contender]:
     """The policies ``specs`` and, with ``baseline``, plain decoding and every fixed arm.
 
     build: makes fresh drafters and their pool; called once a contender. A fixed arm gets the one drafter it needs,
         so it is not charged for looking at the others; so does plain decoding, which needs none.
+    length: of the fixed arms that take part; None: all do.
     """
     chosen = [_chosen(spec, build, prior) for spec in specs]
-    return [plain(baseline=True), *_fixed_arms(build), *chosen] if baseline else chosen
+    return [plain(baseline=True), *_fixed_arms(build, length), *chosen] if baseline else chosen
 
 
 def _chosen(spec: PolicyLike, build: Build, prior: Mapping[str, Any] | None) -> Contender:
@@ -129,9 +135,10 @@ def plain(*, baseline: bool = False) -> Contender:
     return Contender(PLAIN_SPEC, make(PLAIN_SPEC), Pool([], [(-1, 0)]), [], baseline=baseline)
 
 
-def _fixed_arms(build: Build) -> list[Contender]:
+def _fixed_arms(build: Build, length: int | None) -> list[Contender]:
     _, pool = build()
-    return [fixed_arm(build, arm.name, baseline=True) for arm in pool.arms if arm.drafter >= 0]
+    those = [a for a in pool.arms if a.drafter >= 0 and length in (None, a.draft_length)]
+    return [fixed_arm(build, arm.name, baseline=True) for arm in those]
 
 
 def fixed_arm(build: Build, name: str, *, baseline: bool = False) -> Contender:

@@ -223,7 +223,7 @@ def test_others_are_asked_in_their_own_words(
     assert code == 0, made
     assert rows_of(made)["vllm-ngram"]["tokens"] == rows_of(made)["flashspec"]["tokens"] == 9
     assert rows_of(made)["vllm-ngram"]["same_text"] == 0
-    assert asked["vllm"]["speculative_config"]["num_speculative_tokens"] == 3
+    assert asked["vllm"]["speculative_config"]["num_speculative_tokens"] == 10
     assert asked["vllm"]["model"] == str(folder / "target")
     assert asked["flashspec"][0]["drafter_strategy"] == "bandit"
 

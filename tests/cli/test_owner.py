@@ -230,7 +230,9 @@ def test_the_drafters_listed_are_those_that_run_uses(home: Path, capsys: Said) -
     assert "without --drafter, any other target: lookup, table" in out
     pools = document(capsys, ["drafters"])["default_pools"]
     arms = document(capsys, ["run", *target(home), "--prompt", "hi", "--max-new-tokens", "2"])["results"][-1]["arms"]
-    assert list(arms) == [*(f"{spec}@3" for spec in pools["any other target"]), "plain"]
+    lengths = (1, 2, 3, 4, 6, 8)
+    assert list(arms) == [*(f"{spec}@{n}" for spec in pools["any other target"] for n in lengths), "plain"]
+    assert f"without --drafter and --draft-length, each at {', '.join(map(str, lengths))} tokens" in out
 
 
 @pytest.mark.parametrize("more", [["--raw"], ["--turns", "all"], ["--skip-too-long"]])

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from math import exp
 from operator import itemgetter
 
-from metasd.core.plans import Run, Source
+from metasd.core.plans import Run, Source, TableSource
 from metasd.policies.planner.cells import AGREE, DEPTH, RANK, TABLE, TABLE_ORDERS, TEXT, TEXT_ORDERS, depth_class
 from metasd.policies.planner.grown import Grown
 
@@ -34,7 +34,8 @@ class Candidates:
 
     def __init__(self, sources: Sequence[tuple[int, Source]], grown: Grown | None) -> None:
         self._texts = [(d, s) for d, s in sources if not s.fixed]
-        self._tables = [(d, s) for d, s in sources if s.fixed]
+        self._tables = [(d, s) for d, s in sources if s.fixed and isinstance(s, TableSource)]
+        self._fixed = [(d, s) for d, s in sources if s.fixed and not isinstance(s, TableSource)]
         self._grown = grown
         self._kept: dict[Run, dict[int, Cells]] = {}
         self._both: dict[Run, dict[int, Cells]] = {}  # with those of ``grown`` as it was at that version
@@ -81,7 +82,10 @@ class Candidates:
             if len(self._kept) >= REMEMBERED:
                 self._kept.clear()
             known = self._kept[run] = {}
-            for drafter, source in self._tables:
+            ends = [run[-order:] for order in range(1, len(run) + 1)]
+            for drafter, table in self._tables:
+                _merge_table(known, drafter, table, ends)
+            for drafter, source in self._fixed:
                 _merge(known, drafter, source, run)
         if self._grown is None:
             return known
@@ -100,6 +104,27 @@ def _merge(cells: dict[int, Cells], drafter: int, source: Source, run: Run) -> N
         if told is None or order > told[3]:
             cells[token] = (drafter, table, AGREE + 1, order)
         elif order == told[3]:
+            first = told[0] if told[1] >= table else drafter
+            cells[token] = (first, max(told[1], table), min(told[2] + 1, AGREE + 3), order)
+
+
+def _merge_table(cells: dict[int, Cells], drafter: int, source: TableSource, ends: Sequence[Run]) -> None:
+    """``_merge`` of what a table has for the ``ends`` of a context, from the shortest up."""
+    get = source.get
+    found = []
+    for end in ends[: source.reach]:
+        entry = get(end)
+        if entry is None:
+            break
+        found.append(entry)
+    for order in range(len(found), 0, -1):
+        token, share = found[order - 1]
+        told = cells.get(token)
+        if told is None or order > told[3]:
+            table = TABLE + 3 * order + (0 if share < 0.5 else 1 if share < 1 else 2)
+            cells[token] = (drafter, table, AGREE + 1, order)
+        elif order == told[3]:
+            table = TABLE + 3 * order + (0 if share < 0.5 else 1 if share < 1 else 2)
             first = told[0] if told[1] >= table else drafter
             cells[token] = (first, max(told[1], table), min(told[2] + 1, AGREE + 3), order)
 

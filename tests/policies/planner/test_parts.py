@@ -21,7 +21,7 @@ from metasd.policies.planner.values import STEADY, Logistic, one_hot
 class Said:
     """A source that says what it was told to."""
 
-    reach = 8
+    reach, version = 8, 0
 
     def __init__(self, rows, *, fixed):
         self.rows, self.fixed = rows, fixed
