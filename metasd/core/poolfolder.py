@@ -43,10 +43,9 @@ def read(folder: Path | str) -> dict[str, Any] | None:
         found = jsontext.loads((Path(folder) / MANIFEST).read_bytes())
     except (OSError, ValueError):
         return None
-    known = (
-        isinstance(found, dict) and isinstance(found.get("tables", []), list) and isinstance(found.get("config"), dict)
-    )
-    return found if known else None
+    if not isinstance(found, dict) or not isinstance(found.get("config"), dict):
+        return None
+    return found if all(isinstance(found.get(key, []), list) for key in KINDS) else None
 
 
 def save(folder: Path, manifest: Mapping[str, Any]) -> None:

@@ -40,7 +40,7 @@ class Asking:
                 file = self.folder / FOLDER / f"{poolfolder.file_name(domain)}.json"
                 answers[domain] = self._domain(file, [(encoded[p.id], p.stop) for p in members], meter)
                 meter.finish()
-                about = {"domain": domain, "file": f"{FOLDER}/{file.name}"}
+                about: poolfolder.Row = {"domain": domain, "file": f"{FOLDER}/{file.name}"}
                 about["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
                 rows.append(about | counts(answers[domain]))
         return answers, rows

@@ -34,7 +34,7 @@ class ModelLearner:
 
     def loss(self, samples: Sequence[Sample], steps: int) -> Tensor:
         logits, tokens = self._logits(samples)
-        own, read = [], []
+        own, read = list[Tensor](), list[Tensor]()
         for row, sample, text in zip(logits, samples, tokens, strict=True):
             ids, shares = sample.ids.to(row.device), sample.shares.to(row.device).float()
             said = row[sample.first - 1 : len(sample.tokens) - 1].log_softmax(-1).gather(1, ids)

@@ -132,7 +132,7 @@ def _open(folder: Path, config: dict[str, Any], domains: list[str], training: Tr
             raise UsageError(f"{folder} holds specialists of another configuration; name another folder or remove it")
     elif any((folder / (poolfolder.file_name(d) + tables.SUFFIX)).exists() for d in [*domains, TOTAL]):
         raise UsageError(f"{folder} holds tables without a {poolfolder.MANIFEST}; name another folder")
-    manifest = {"tables": [], **found, "schema": 1, "metasd": __version__, "torch": torch.__version__}
+    manifest: dict[str, Any] = {"tables": [], **found, "schema": 1, "metasd": __version__, "torch": torch.__version__}
     manifest |= {"config": config, "complete": False}
     if how:
         manifest["training"] = how

@@ -49,7 +49,7 @@ def sampled(target: Target, answers: Iterable[Answer], layers: Sequence[int], vo
 
     layers: as ``hidden_states`` counts them, in the head's order; none for what reads tokens alone.
     """
-    cached, made = CachedModel(target.model, Features(sorted(set(layers))) if layers else None), []
+    cached, made = CachedModel(target.model, Features(sorted(set(layers))) if layers else None), list[Sample]()
     chosen = vocabulary.to(target.device)
     places = torch.full((target.vocab_size,), -1, device=target.device)
     places[chosen] = torch.arange(len(chosen), device=target.device)

@@ -99,7 +99,7 @@ class Learner(Protocol):
 @torch.no_grad()
 def judge(learner: Learner, samples: Sequence[Sample], how: Training) -> Judged:
     """``learner`` on ``samples``, which are not none."""
-    losses, lengths, rounds = [], list[Ints](), 0
+    losses, lengths, rounds = list[tuple[float, int]](), list[Ints](), 0
     for group in _groups(samples, range(len(samples)), how.entries):
         loss, found = learner.accepted([samples[i] for i in group], how.unroll)
         losses.append((loss, sum(map(len, found))))

@@ -65,7 +65,7 @@ class Batch:
 def joined(samples: Sequence[Sample], steps: int, device: torch.device, dtype: torch.dtype) -> Batch:
     """One batch of ``samples``, for ``steps`` steps."""
     parts: list[tuple[Tensor, ...]] = []
-    offset, lengths = 0, []
+    offset, lengths = 0, list[int]()
     for which, s in enumerate(samples):
         n = len(s.states)
         starts = torch.arange(max(2 - s.first, 0), s.answer)
@@ -91,7 +91,7 @@ def unrolled(head: Head, batch: Batch, steps: int) -> list[Tensor]:
     """[S, Vd] logits at every start, step by step."""
     cache = GrownCache(head)
     z, own = head.entries(batch.tokens, head.fuse(batch.states), batch.positions, cache, batch.visible)
-    z, own, seen, said = z[batch.rows], own[batch.rows], [batch.visible[batch.rows]], []
+    z, own, seen, said = z[batch.rows], own[batch.rows], [batch.visible[batch.rows]], list[Tensor]()
     for step in range(steps):
         said.append(head.logits(z))
         if step + 1 < steps:

@@ -129,7 +129,7 @@ class Recorder:
 
     def _spread(self, text: RecordedText) -> dict[int, Starts]:
         """What the heads draft at every start, read from the states that plain decoding left."""
-        made = {}
+        made: dict[int, Starts] = {}
         for d, head in self.heads.items():
             length = int(self.lengths[d])
             drafts = head.everywhere(text.prompt, text.answer, length)

@@ -162,7 +162,8 @@ def test_columns_are_what_the_head_and_the_target_say(
             shown = said.softmax(-1).gather(1, torch.tensor(tokens)[:, None])[:, 0]
             np.testing.assert_allclose(trace.confidence[row, 0].astype(float), shown, atol=1e-3)
             lengths.append(int(trace.accepted[row, 0]))
-    assert {0, 1, 2} <= {*lengths}, "a head that is never, or always, right would test little"
+    assert min(lengths) == 0
+    assert max(lengths) >= 2, "a head that is never right would test little"
 
 
 POLICIES = (
