@@ -76,11 +76,8 @@ def make(
             work = folder / WORK / f"{kind}-{name}.safetensors"
             found = train(learner, train_on, held, how, work, advance.say, f"{kind} {domain}")
             place = folder / maker.key / name
-            row: poolfolder.Row = {
-                "domain": domain,
-                "file": f"{maker.key}/{name}",
-                "bytes": maker.write(learner, place),
-            }
+            size = maker.write(learner, place)
+            row: poolfolder.Row = {"domain": domain, "file": f"{maker.key}/{name}", "bytes": size}
             row["parameters"] = sum(p.numel() for p in learner.module.parameters())
             row["sha256"] = hashlib.sha256((place / WEIGHTS).read_bytes()).hexdigest()
             row |= {"answers": len(train_on), "tokens": sum(s.answer for s in train_on), "held_out": len(held)}

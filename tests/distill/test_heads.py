@@ -134,19 +134,20 @@ def test_a_step_behind_a_start_is_the_heads_own_draft(target: Target, pool: Path
 
 def test_the_loss_is_the_cross_entropy_to_the_targets_opinion(target: Target, pool: Path) -> None:
     """One sample, step by step in plain sums; only where the target's choice can be drafted."""
-    sample = samples_of(target, pool)[1]
-    head = begun(target, torch.arange(16), HOW.unroll, 0)
+    own = [a for part in answers(pool).values() for a in part]
+    sample = sampled(target, own[-1:], layers_of(target), torch.arange(2, 18))[0]
+    head = begun(target, torch.arange(2, 18), HOW.unroll, 0)
     batch = joined([sample], 2, head.device, torch.float32)
     logits = [torch.randn(sample.answer, 16, generator=torch.Generator().manual_seed(i)) for i in (1, 2)]
     total = []
     for step in (0, 1):
-        own = []
+        each = []
         for t in range(sample.answer - step):
             if sample.inside[t + step]:
                 q = logits[step][t].log_softmax(-1)
                 shares = zip(sample.ids[t + step].tolist(), sample.shares[t + step].tolist(), strict=True)
-                own.append(-sum(share * float(q[i]) for i, share in shares))
-        total.append(sum(own) / len(own))
+                each.append(-sum(share * float(q[i]) for i, share in shares))
+        total.append(sum(each) / len(each))
     assert not sample.inside.all(), "some of the target's choices are outside"
     assert float(loss_of(logits, batch)) == pytest.approx((total[0] + 0.8 * total[1]) / 1.8, rel=1e-5)
 

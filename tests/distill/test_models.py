@@ -28,7 +28,7 @@ assert _spec is not None
 assert _spec.loader is not None
 killed: Any = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(killed)
-HOW = replace(killed.TRAINING, epochs=12)
+HOW = replace(killed.TRAINING, epochs=10)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_a_trained_model_is_better_than_an_untrained_and_drafts_as_judged(pool: 
         held = split(sampled(target, own, (), torch.arange(target.vocab_size)), HOW.held_out)[1]
         fresh, found = judge(ModelLearner(begun(target, 0)), held, HOW), rows[domain]["acceptance"][domain]
         assert found["loss"] < 0.8 * fresh.loss
-        assert found["tokens_per_round"] > 1.15 * fresh.tokens_per_round
+        assert found["tokens_per_round"] > 1.3 * fresh.tokens_per_round
         assert isinstance(drafter, ModelDrafter)
         hits = []
         for sample in held:
