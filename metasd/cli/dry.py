@@ -39,7 +39,7 @@ def run(options: Mapping[str, Any], prompts: Sequence[Prompt], *, entrants: int,
     _show(parts, made)
 
 
-def _drafters(options: Mapping[str, Any], target: Any, pool: Pool, size: Mapping[str, int]) -> list[Part]:
+def _drafters(options: Mapping[str, Any], target: Any, pool: Pool, size: Mapping[str, Any]) -> list[Part]:
     """Of drafters that are models; those that work on tokens alone take next to nothing."""
     from metasd.runtime import memory
     from metasd.runtime.registry import parsed

@@ -220,8 +220,8 @@ def _shown(models: Models, chosen: Contender, svg: Path | None, steps: int, quie
     from metasd.report.colours import Painter
 
     if quiet:
-        with bar(steps, "decoding") as advance:
-            yield advance
+        with bar(steps, "decoding") as told:
+            yield told
         return
     advance: Callable[[], object] | None = None
     if steps > len(models.texts):

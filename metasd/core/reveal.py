@@ -54,7 +54,8 @@ class LiveRevealer:
     Args:
         inside: [D] drafters in scope.
         sampled: the temperature is above 0; a drafter that is not deterministic then has no counterfactual length,
-            since what it would have sampled is not known.
+            since what it would have sampled is not known. Nor has a head at any temperature: what it says of committed
+            tokens it reads from true states, where a draft goes on from its own.
         censored: also deliver, after every round, lengths cut off at the frontier.
     """
 
@@ -62,7 +63,7 @@ class LiveRevealer:
         self.inside, self._censored = inside, censored
         longest = np.zeros(len(pool.drafters), np.int64)
         np.maximum.at(longest, pool.drafter_of[~pool.plain], pool.draft_length[~pool.plain])
-        exact = np.array([d.deterministic or not sampled for d in pool.drafters], bool)
+        exact = np.array([d.deterministic or not sampled for d in pool.drafters], bool) & ~pool.committed
         self.longest = np.where(inside & exact, longest, 0)
         self.begin()
 

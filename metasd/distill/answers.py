@@ -1,4 +1,4 @@
-"""Greedy answers of a target to many prompts at once: what tables are counted from.
+"""Greedy answers of a target to many prompts at once: what specialists are made from.
 
 Knows the target alone. An answer that falls into a loop is cut to the loop's first turn, or the loop would outweigh
 everything else. Batched float32 arithmetic may differ from decoding one prompt in the last bits, so an answer can
@@ -28,11 +28,16 @@ Said = Callable[[int], None]
 
 @dataclass(slots=True)
 class Answer:
-    """One greedy answer: the end of the prompt it followed, its tokens, and why it stopped (ended, limit, looped)."""
+    """One greedy answer: the prompt it followed, its tokens, and why it stopped (ended, limit, looped)."""
 
-    before: list[int]
+    prompt: list[int]
     tokens: list[int]
     stop: str
+
+    @property
+    def before(self) -> list[int]:
+        """The end of the prompt."""
+        return self.prompt[-ORDER:]
 
 
 @torch.inference_mode()
@@ -93,7 +98,7 @@ def _stop(answer: list[int], target: Target, limit: int, ends: Sequence[str]) ->
 
 def _answer(prompt: list[int], tokens: list[int], stop: str) -> Answer:
     kept = len(tokens) - LOOP_WINDOW + loop_period(tokens) if stop == "looped" else len(tokens)
-    return Answer(prompt[-ORDER:], tokens[:kept], stop)
+    return Answer(prompt, tokens[:kept], stop)
 
 
 def loop_period(tokens: Sequence[int]) -> int:

@@ -14,10 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from metasd.core import jsontext
+from metasd.core import poolfolder
 from metasd.core.errors import UsageError
 from metasd.core.pool import DrafterInfo
-from metasd.core.prompts import TOTAL
 from metasd.drafters.base import Draft
 from metasd.drafters.index import RECENT, ContextIndex, other_than
 from metasd.drafters.ngrams import ORDER, NgramCounts, NgramTable, Table
@@ -186,15 +185,10 @@ def resolve(path: str) -> Path:
 
 def tables_of(folder: str) -> list[str]:
     """The tables of a folder that ``metasd distill`` wrote, one a domain. Raises UsageError for another folder."""
-    try:
-        rows = jsontext.loads((Path(folder) / "manifest.json").read_bytes())["tables"]
-        files = {str(row["domain"]): str(Path(folder) / row["file"]) for row in rows}
-    except (OSError, ValueError, KeyError, TypeError):
-        files = {}
-    if not files:
+    found = [member.path for member in poolfolder.members(folder) if member.kind == "table"]
+    if not found:
         raise UsageError(f"{folder} is no folder of tables that metasd distill wrote; a model is model:path={folder}")
-    whole = files.pop(TOTAL, None)
-    return list(files.values()) or [str(whole)]
+    return found
 
 
 def default_name(path: str | None) -> str:

@@ -50,7 +50,7 @@ class Sized:
     @property
     def packed(self) -> bool:
         """Whether a model like this is packed where ``--engine auto`` decides."""
-        return self.dtype == torch.float32 and torch.backends.mkldnn.is_available() and self.linear >= paths.LARGE
+        return self.dtype == torch.float32 and paths.ONEDNN.is_available() and self.linear >= paths.LARGE
 
     @property
     def linear(self) -> int:

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metasd.core import specs
+from metasd.core import poolfolder, specs
 from metasd.core.cache_rule import COMMITTED
 from metasd.core.errors import UsageError
 from metasd.core.limits import LONGEST_DRAFT
@@ -145,6 +145,9 @@ def build_drafters(
     """
     from metasd.runtime.sampling import Sampling
 
+    for spec in wanted:
+        if _is_pool(spec):
+            poolfolder.check_target(spec, target.name, target.revision, target.tokenizer_hashes)
     opening = Opening(target, sampling or Sampling(), seed)
     chosen = parsed(wanted, draft_length, smollm2=target.smollm2)
     drafters = [_open(w, opening) for w in chosen if any(w.lengths)]
@@ -162,7 +165,7 @@ def preview(wanted: Sequence[str], target: str, *, draft_length: int | None = No
 
 
 def parsed(wanted: Sequence[str], draft_length: int | None, *, smollm2: bool) -> list[Wanted]:
-    """Every SPEC taken apart; a folder that ``metasd distill`` wrote stands for its tables. Raises UsageError.
+    """Every SPEC taken apart; a folder that ``metasd distill`` wrote stands for its specialists. Raises UsageError.
 
     draft_length: of drafters whose SPEC names none. None: ``DRAFT_LENGTHS`` in the default pool, else ``DRAFT_LENGTH``.
     """
@@ -177,8 +180,8 @@ def default_pool(*, smollm2: bool) -> Sequence[str]:
 
 
 def _parsed(spec: str, usual: Sequence[int]) -> list[Wanted]:
-    if spec and spec not in DRAFTERS and Path(spec).is_dir():
-        return [Wanted("table", {"path": path}, list(usual)) for path in tables_of(spec)]
+    if _is_pool(spec):
+        return _members(spec, list(usual))
     name, settings = specs.parse(spec)
     if name not in DRAFTERS:
         raise UsageError(
@@ -195,6 +198,19 @@ def _parsed(spec: str, usual: Sequence[int]) -> list[Wanted]:
             raise UsageError(f"{spec!r} names a folder of several tables; leave name= out")
         return [Wanted(name, settings | {"path": path}, lengths) for path in tables_of(settings["path"])]
     return [Wanted(name, settings, lengths)]
+
+
+def _is_pool(spec: str) -> bool:
+    return bool(spec) and spec not in DRAFTERS and Path(spec).is_dir()
+
+
+def _members(folder: str, lengths: list[int]) -> list[Wanted]:
+    """The specialists of a pool, trained ones named by domain. Raises UsageError for a folder that is none."""
+    found = poolfolder.members(folder)
+    trained = [m for m in found if m.kind != "table"]
+    tables = tables_of(folder) if len(trained) < len(found) or not found else []
+    made = [Wanted("table", {"path": path}, lengths) for path in tables]
+    return made + [Wanted(m.kind, {"path": m.path, "name": f"{m.kind}-{m.domain}"}, lengths) for m in trained]
 
 
 def _pool(infos: Sequence[DrafterInfo], chosen: Sequence[Wanted]) -> Pool:
