@@ -16,7 +16,7 @@ from metasd.core.cache_rule import COMMITTED
 from metasd.core.errors import UsageError
 from metasd.core.limits import LONGEST_DRAFT
 from metasd.core.pool import DRAFT_LENGTH, DRAFT_LENGTHS, PLAIN, DrafterInfo, Pool
-from metasd.drafters import LookupDrafter, TableDrafter
+from metasd.drafters import LookupDrafter, SuffixDrafter, TableDrafter
 from metasd.drafters.table import SHIPPED_FOR, tables_of
 
 if TYPE_CHECKING:
@@ -119,6 +119,9 @@ def plain() -> None:
 
 DRAFTERS: dict[str, Kind] = {
     "lookup": Kind("Prompt lookup: copies what followed the last occurrence of the text's end.", LookupDrafter),
+    "suffix": Kind(
+        "Longest earlier end of the text, here or in earlier outputs; drafts what mostly followed.", SuffixDrafter
+    ),
     "table": Kind("Longest n-gram wins, from the text or a table (path=); without a path, one grows.", TableDrafter),
     "model": Kind("A causal LM with the target's tokenizer: Hugging Face id, folder or .gguf file.", model),
     "skip": Kind("The target without a block of its layers: layers=FIRST-LAST or a count.", skip),

@@ -40,6 +40,11 @@ class Request:
     seen: int
     draft: list[int] = field(default_factory=list)
 
+    @property
+    def key(self) -> tuple[int, bytes]:
+        """Equal for equal texts, and nearly only for those."""
+        return _end(self.text)
+
 
 @dataclass(frozen=True, slots=True)
 class Match:
@@ -129,11 +134,11 @@ class Requests:
                 agreed = min(_common(tokens, known.draft), len(tokens) - 1)
             match = Match(row, known, tokens, new=False, ran=not entered or agreed > 0, agreed=agreed, padded=padded)
             known.text, known.row, known.seen = text, row, self.step
-        self._by_end.setdefault(_end(text), []).append(request)
+        self._by_end.setdefault(request.key, []).append(request)
         return match
 
     def _forget(self, request: Request) -> None:
-        key = _end(request.text)
+        key = request.key
         self._by_end[key].remove(request)
         if not self._by_end[key]:
             del self._by_end[key]

@@ -18,6 +18,7 @@ from metasd.serve.requests import Requests
 
 
 def adapter(policy: str = "default", max_length: int = 200, **settings) -> Adapter:
+    settings = {"goodput": False, **settings}  # lengths by the clock differ from run to run
     return Adapter(Config(policy=policy, **settings), most=4, max_length=max_length)
 
 
@@ -71,6 +72,28 @@ def test_whatever_happens_the_text_is_the_targets_and_the_sums_are_the_engines(
     assert c.accepted <= engine.accepted
     assert c.at_position.sum() == c.accepted
     assert c.arms.sum() == c.rounds == c.emitted - c.accepted
+
+
+def test_drafts_are_cut_where_the_engine_is_slow_and_its_sums_still_agree():
+    now = [0.0]
+    made = Adapter(Config(policy="fixed:arm=lookup@4"), most=4, max_length=2000, clock=lambda: now[0])
+    cuts = set()
+
+    def propose(sampled, lengths, texts):
+        drafts = made.propose(sampled, lengths, texts)
+        now[0] += 0.001 + 0.1 * sum(1 + len(d) for d in drafts)  # a pass costs what its tokens do
+        cuts.add(made.counters.cap)
+        return drafts
+
+    engine = Engine(propose, rows=3, seed=0, max_length=2000)
+    engine.waiting += [Served([1, 2, 3 + i], 400) for i in range(3)]
+    while engine.running or engine.waiting:
+        engine.step()
+    c = made.counters
+    assert {0, 4} <= cuts
+    assert (c.drafts, c.drafted, c.accepted) == (engine.drafts, engine.drafted, engine.accepted)
+    assert c.arms[-1] > c.arms[0], "mostly plain: four more tokens cost more than they bring"
+    assert all(r.text == expected(r.prompt, len(r.text) - 3) for r in engine.done)
 
 
 def test_no_request_takes_over_anothers_text():
