@@ -15,8 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from metasd.drafters.ngrams import ORDER
-from metasd.runtime.engine.forward import Forward
-from metasd.runtime.engine.support import croppable_cache
+from metasd.runtime.engine.engine import Engine
 from metasd.runtime.load import Target
 from metasd.runtime.stops import ends_in
 
@@ -60,14 +59,13 @@ def greedy_answers(
     attention = torch.tensor(
         [pad + [1] * len(p) for pad, p in zip(padding, prompts, strict=True)], device=target.device
     )
-    forward = Forward(target.model)
-    cache, alive = croppable_cache(target.model), list(range(len(prompts)))
+    engine, alive = Engine(target.model), list(range(len(prompts)))
     answers: list[list[int]] = [[] for _ in prompts]
     made = target.processors()
     processes = None if made is None else [made.text(prompt, max_new_tokens) for prompt in prompts]
     while alive:
         positions = (attention.cumsum(1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
-        logits = forward(tokens, cache, 1, mask=attention, positions=positions)[:, -1]
+        logits = engine.step(tokens, 1, mask=attention, positions=positions)[:, -1]
         if processes is not None:
             one_by_one = (processes[r].rows(prompts[r] + answers[r], logits[[i]]) for i, r in enumerate(alive))
             logits = torch.cat(list(one_by_one))
@@ -81,7 +79,7 @@ def greedy_answers(
                 yield _answer(prompts[row], answers[row], stop)
         kept = [i for i, stop in enumerate(stops) if stop is None]
         if 0 < len(kept) < len(alive):
-            cache.batch_select_indices(torch.tensor(kept, device=target.device))
+            engine.select(kept)
             attention, chosen = attention[kept], chosen[kept]
         alive = [alive[i] for i in kept]
         tokens = chosen[:, None]

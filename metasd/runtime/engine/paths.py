@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from metasd.core.errors import UsageError
-from metasd.runtime.engine import packed
+from metasd.runtime.engine import packed, slim
 
 AUTO, EAGER, PACKED, GRAPHS = PATHS = ("auto", "eager", "packed", "graphs")
 LARGE = 1 << 22
@@ -49,6 +49,7 @@ def install(model: Any, asked: str = AUTO) -> EnginePath:
     path = _chosen(model, asked)
     if path.name == PACKED and not packed.installed(model):
         packed.pack(model)
+        slim.install(model)
     _log.info("engine: %s (%s)", path.name, path.reason)
     return path
 
