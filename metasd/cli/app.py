@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import click
 
 from metasd import __version__
-from metasd.cli import cache, chat, compare, demo, distill, fit, growth, info, record, replay, run, trace
+from metasd.cli import bench, cache, chat, compare, demo, distill, fit, growth, info, record, replay, run, trace
 from metasd.cli.streams import STDOUT, Streams, left
 from metasd.core import shown
 from metasd.core.errors import MetaSDError
@@ -35,7 +35,16 @@ for command in (
     distill.command,
 ):
     app.add_command(command)
-for command in (trace.group, cache.group, growth.command, demo.command, info.policies, info.drafters, info.env):
+for command in (
+    bench.group,
+    trace.group,
+    cache.group,
+    growth.command,
+    demo.command,
+    info.policies,
+    info.drafters,
+    info.env,
+):
     app.add_command(command)
 
 
