@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from metasd.cli import costs
+from metasd.cli import bench_serve, costs
 from metasd.cli.common import (
     LENGTH_HELP,
     POLICY_HELP,
@@ -33,6 +33,9 @@ FAILED = 1
 @click.group("bench")
 def group() -> None:
     """Measure how fast this machine decodes, beside other people's programs."""
+
+
+group.add_command(bench_serve.command)
 
 
 @group.command("live")

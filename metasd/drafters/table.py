@@ -12,9 +12,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-from metasd.core import jsontext, poolfolder
+from metasd.core import poolfolder
 from metasd.core.errors import UsageError
 from metasd.core.pool import DrafterInfo
 from metasd.drafters.base import Draft

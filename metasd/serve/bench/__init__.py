@@ -1,0 +1,1 @@
+"""Driving servers that speak OpenAI's protocol, to measure how fast they answer. Knows HTTP; loads no model."""
