@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+_CUDA: Any = torch.cuda  # its events have no types
+
 PENDING = 256
 """Intervals kept open before the first of them are read."""
 
@@ -30,7 +32,7 @@ class Stopwatch:
         if not self._cuda:
             return time.perf_counter()
         with torch.cuda.device(self._device):
-            event = torch.cuda.Event(enable_timing=True)
+            event: Any = _CUDA.Event(enable_timing=True)
             event.record()
         return event
 
