@@ -268,7 +268,7 @@ def _shards(folder: Path) -> None:
             lambda f: (f / "generation_config.json").write_text("{"),
             r"generation_config.json is broken.*mend or remove it",
         ),
-        (_shards, r"model-00002-of-0000\d.safetensors; get the checkpoint whole"),
+        (_shards, r"model-00002-of-\d+.safetensors; get the checkpoint whole"),
         (
             lambda f: (f / "config.json").rename(f / "adapter_config.json"),
             r"is an adapter without the model it changes; merge it into that one",
