@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import click
 
@@ -25,7 +26,7 @@ def command(name: str | None, as_json: bool) -> None:
             for row in rows:
                 click.echo(jsontext.dumps(row))
         return
-    sets = [
+    sets: list[dict[str, Any]] = [
         {"name": each, "prompts": len(prompts), "domains": dict(Counter(p.domain for p in prompts)), "for": what}
         for each, what in builtin.SETS.items()
         for prompts in [builtin.load(each)]

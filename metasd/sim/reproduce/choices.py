@@ -85,7 +85,7 @@ def some_drafters(trace: Trace, drafters: list[int]) -> Trace:
     recorded = trace.pool()
     lengths = [max(a.draft_length for a in recorded.arms if a.drafter == d) for d in drafters]
     pool = Pool([trace.drafters[d] for d in drafters], list(enumerate(lengths)))
-    columns = {
+    columns: dict[str, Any] = {
         name: None if getattr(trace, name) is None else np.ascontiguousarray(getattr(trace, name)[:, drafters])
         for name in (
             "proposed",

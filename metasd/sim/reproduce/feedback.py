@@ -9,6 +9,7 @@ import numpy as np
 
 from metasd.core.records import Floats, Ints, Rounds
 from metasd.core.rewards import REWARDS
+from metasd.sim.compare.bootstrap import Values
 from metasd.sim.replay.drafts import Outcomes
 from metasd.sim.replay.run import Replay, replay
 from metasd.sim.reproduce.finding import Claim, Outcome, Setting, estimate, found, over, times
@@ -55,9 +56,9 @@ def run(setting: Setting) -> Outcome:
             row |= {f"{short} mean": m.mean, f"{short} variance": m.variance, f"{short} zeros": m.zeros}
         outcome.tables.setdefault("Rewards of each drafter alone", []).append(row)
     for beta in (0.1, 1.0):
-        ours, other = (setting.play(f"metasd-ucb:beta={beta},reward={r}") for r in (BD, BE))
+        ours, theirs = (setting.play(f"metasd-ucb:beta={beta},reward={r}") for r in (BD, BE))
         claim = Claim("BD better than BE, small models", "M", low=1)
-        outcome.findings.append(found(f"UCB with BD over BE, beta {beta:g}", times(ours, other), claim))
+        outcome.findings.append(found(f"UCB with BD over BE, beta {beta:g}", times(ours, theirs), claim))
     return outcome
 
 
@@ -65,7 +66,7 @@ def _gap(sums: dict[str, dict[str, Floats]], best: str, other: str) -> Any:
     """The gap in BD over the gap in BE, of the best drafter and the next."""
     columns = np.concatenate([sums[name][reward][:, :2] for reward in (BD, BE) for name in (best, other)], axis=1)
 
-    def gaps(s: Floats) -> Floats:
+    def gaps(s: Values) -> Values:
         means = [s[..., 2 * i + 1] / s[..., 2 * i] for i in range(4)]
         return np.asarray((means[0] - means[1]) - (means[2] - means[3]))
 
@@ -91,7 +92,7 @@ def _with_overlap(alone: Replay, outcomes: Outcomes, played: Rounds, prompt: Int
     return replace(played, overlap=overlap)
 
 
-def _variance(sums: Floats) -> Floats:
+def _variance(sums: Values) -> Values:
     return np.asarray(sums[..., 2] / sums[..., 0] - (sums[..., 1] / sums[..., 0]) ** 2)
 
 
