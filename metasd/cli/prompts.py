@@ -23,10 +23,10 @@ def command(name: str | None, as_json: bool) -> None:
         if as_json:
             emit(document("prompts", {"name": name}, [], prompts=rows))
         else:
-            for row in rows:
-                click.echo(jsontext.dumps(row))
+            for line in rows:
+                click.echo(jsontext.dumps(line))
         return
-    sets = [
+    sets: list[dict[str, Any]] = [
         {"name": each, "prompts": len(prompts), "domains": dict(Counter(p.domain for p in prompts)), "for": what}
         for each, what in builtin.SETS.items()
         for prompts in [builtin.load(each)]

@@ -51,8 +51,8 @@ def show_matrix(
     for domain in domains:
         table.add_column(words(domain), justify="right", overflow="fold")
     for c, arm in enumerate(arms):
-        said = [f"{values[r][c]:.2f}{'*' if (r, c) in own else ''}\n{notes[r][c]}" for r in range(len(domains))]
-        table.add_row(words(arm), *said)
+        cells_of = [f"{values[r][c]:.2f}{'*' if (r, c) in own else ''}\n{notes[r][c]}" for r in range(len(domains))]
+        table.add_row(words(arm), *cells_of)
     console.print(table)
     for row in crossings:
         interval = "no interval" if row["interval"] is None else "{:.2f} to {:.2f}".format(*row["interval"])

@@ -56,9 +56,9 @@ def run(setting: Setting) -> Outcome:
             row |= {f"{short} mean": m.mean, f"{short} variance": m.variance, f"{short} zeros": m.zeros}
         outcome.tables.setdefault("Rewards of each drafter alone", []).append(row)
     for beta in (0.1, 1.0):
-        ours, rival = (setting.play(f"metasd-ucb:beta={beta},reward={r}") for r in (BD, BE))
+        ours, theirs = (setting.play(f"metasd-ucb:beta={beta},reward={r}") for r in (BD, BE))
         claim = Claim("BD better than BE, small models", "M", low=1)
-        outcome.findings.append(found(f"UCB with BD over BE, beta {beta:g}", times(ours, rival), claim))
+        outcome.findings.append(found(f"UCB with BD over BE, beta {beta:g}", times(ours, theirs), claim))
     return outcome
 
 
