@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 FilePath = click.Path(path_type=Path)
 
 
-TRACE_HELP = "Folder of a recorded trace, reference (the one that ships with metasd) or synthetic:kind=iid,..."
+TRACE_HELP = (
+    "Folder of a recorded trace, reference or reference-2 (they ship with metasd; reference-2:part=train or test: half "
+    "of its prompts) or synthetic:kind=iid,..."
+)
 
 COSTS_HELP = "costs.json of another machine, or a modelled clock: gpu-b1, gpu-b32."
 
