@@ -71,7 +71,8 @@ for command in (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    0 done, 2 bad input, 3 invalid trace, 130 interrupted, 141 the reader of a pipe has gone (said by nobody).
+    0 done, 1 a contender of ``bench`` failed, 2 bad input, 3 invalid trace, 130 interrupted, 141 the reader of a pipe
+    has gone (said by nobody).
     """
     with Streams() as streams:
         try:

@@ -11,7 +11,6 @@ from metasd.cli.common import emit, result_console
 from metasd.core import shown
 
 if TYPE_CHECKING:
-    from metasd.core.pool import Pool
     from metasd.core.prompts import Prompt
     from metasd.runtime.memory import Part
 
@@ -26,10 +25,10 @@ def run(options: Mapping[str, Any], prompts: Sequence[Prompt], *, entrants: int,
     target = memory.sized(options["target"], **how)
     pool = preview(options["drafters"], options["target"], draft_length=options["draft_length"])
     prompt = _longest(options, prompts)
-    size = {"prompt": prompt, "total": prompt + options["max_new_tokens"] + pool.max_draft_length, "rows": 1}
-    size |= {"rows": pool.max_draft_length + 1, "texts": entrants}
+    total = prompt + options["max_new_tokens"] + pool.max_draft_length
+    size: dict[str, Any] = {"prompt": prompt, "total": total, "rows": pool.max_draft_length + 1, "texts": entrants}
     parts = memory.parts_of(target, engine=options["engine"], **size)
-    parts += _drafters(options, target, pool, size)
+    parts += _drafters(options, target, size)
     about = {"prompt_tokens": prompt, "entrants": entrants, "dtype": str(target.dtype).removeprefix("torch.")}
     made = memory.report(parts, **about)
     if as_json:
@@ -39,7 +38,7 @@ def run(options: Mapping[str, Any], prompts: Sequence[Prompt], *, entrants: int,
     _show(parts, made)
 
 
-def _drafters(options: Mapping[str, Any], target: Any, pool: Pool, size: Mapping[str, Any]) -> list[Part]:
+def _drafters(options: Mapping[str, Any], target: Any, size: Mapping[str, Any]) -> list[Part]:
     """Of drafters that are models; those that work on tokens alone take next to nothing."""
     from metasd.runtime import memory
     from metasd.runtime.registry import parsed
