@@ -44,7 +44,7 @@ class Training:
     epochs: int = 6
     rate: float = 1e-3
     patience: int = 2
-    entries: int = 1024
+    entries: int = 512
     held_out: int = 8
     seed: int = 0
 

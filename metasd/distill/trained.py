@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -89,6 +90,8 @@ def make(
             poolfolder.save(folder, manifest)
             work.unlink(missing_ok=True)
             advance()
+    with suppress(OSError):  # another kind may be in training there
+        (folder / WORK).rmdir()
 
 
 def _there(folder: Path, manifest: Mapping[str, Any], key: str, domain: str) -> bool:
