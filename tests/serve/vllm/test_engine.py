@@ -162,7 +162,10 @@ def test_what_is_recorded_replays_to_the_rounds_served(model: str, tmp_path: Pat
 
 
 def test_sampled_tokens_have_the_targets_distribution(model: str) -> None:
-    """Third tokens of many answers at temperature 0.8, with and without drafts: one distribution, by chi-squared."""
+    """Third tokens of many answers at temperature 0.8, with and without drafts: one distribution, by chi-squared.
+
+    The table grows from the answers before, so that its drafts are likely ones.
+    """
     from vllm import SamplingParams
 
     def third(llm: Any) -> list[int]:
@@ -172,7 +175,7 @@ def test_sampled_tokens_have_the_targets_distribution(model: str) -> None:
 
     plain = third(engine(model, None, seed=1))
     gc.collect()
-    llm = engine(model, {"policy": "fixed:arm=lookup@4", "goodput": False, "pool": ["lookup"]}, seed=2)
+    llm = engine(model, {"policy": "fixed:arm=table@4", "goodput": False, "pool": ["table"]}, seed=2)
     drafted = third(llm)
     assert adapter_of(llm).counters.accepted > 50
     counts = np.array([[tokens.count(t) for t in range(WORDS)] for tokens in (plain, drafted)])
