@@ -76,6 +76,8 @@ class Engine:
         """Move the tokens at ``places``, ascending, to ``to`` and on: of a path that other branches lie between."""
         start = self.watch.mark()
         move_rows(self._cache, self.length, to, places)
+        if self.features is not None:
+            self.features.move(to, places)
         self.watch.add(start)
 
     def select(self, texts: Sequence[int]) -> None:

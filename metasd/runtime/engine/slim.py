@@ -59,7 +59,7 @@ class Slim:
 def _trial(model: Any) -> Tensor:
     vocabulary, engine = int(model.config.get_text_config().vocab_size), Engine(model)
     text = torch.tensor([[(7 * i + 3) % vocabulary for i in range(sum(WIDTHS))]], device=engine.device)
-    return torch.cat([engine.step(ids, ids.shape[1])[0] for ids in torch.split(text, WIDTHS, dim=1)])
+    return torch.cat([engine.step(ids, ids.shape[1])[0] for ids in torch.split(text, list(WIDTHS), dim=1)])
 
 
 def exchange(model: nn.Module) -> Callable[[], None]:
