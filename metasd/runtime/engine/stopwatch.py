@@ -30,7 +30,8 @@ class Stopwatch:
         if not self._cuda:
             return time.perf_counter()
         with torch.cuda.device(self._device):
-            event = torch.cuda.Event(enable_timing=True)
+            cuda: Any = torch.cuda  # its events have no types
+            event = cuda.Event(enable_timing=True)
             event.record()
         return event
 
