@@ -74,12 +74,10 @@ class Engine:
     @torch.inference_mode()
     def move(self, to: int, places: Sequence[int]) -> None:
         """Move the tokens at ``places``, ascending, to ``to`` and on: of a path that other branches lie between."""
-        start, end, length = self.watch.mark(), to + len(places), self.length
-        at = torch.tensor(list(places), device=self.device)
-        for layer in self._cache.layers:
-            for value in vars(layer).values():
-                if isinstance(value, Tensor) and value.dim() > 1 and value.shape[-2] == length:
-                    value[..., to:end, :] = value[..., at.to(value.device), :]
+        start = self.watch.mark()
+        move_rows(self._cache, self.length, to, places)
+        if self.features is not None:
+            self.features.move(to, places)
         self.watch.add(start)
 
     def select(self, texts: Sequence[int]) -> None:
@@ -96,3 +94,12 @@ class Engine:
         """Return when the device has finished what was queued."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+
+def move_rows(cache: Any, length: int, to: int, rows: Sequence[int]) -> None:
+    """``Engine.move`` in the layers of ``cache``, which hold ``length`` rows."""
+    at = torch.tensor(list(rows))
+    for layer in cache.layers:
+        for value in vars(layer).values():
+            if isinstance(value, Tensor) and value.dim() > 1 and value.shape[-2] == length:
+                value[..., to : to + len(rows), :] = value[..., at.to(value.device), :]

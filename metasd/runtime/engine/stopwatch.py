@@ -10,8 +10,6 @@ from typing import Any
 
 import torch
 
-_CUDA: Any = torch.cuda  # its events have no types
-
 PENDING = 256
 """Intervals kept open before the first of them are read."""
 
@@ -32,7 +30,8 @@ class Stopwatch:
         if not self._cuda:
             return time.perf_counter()
         with torch.cuda.device(self._device):
-            event: Any = _CUDA.Event(enable_timing=True)
+            cuda: Any = torch.cuda  # its events have no types
+            event = cuda.Event(enable_timing=True)
             event.record()
         return event
 
