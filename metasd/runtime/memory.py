@@ -23,7 +23,6 @@ from metasd.runtime.load import check_device, check_dtype
 from metasd.runtime.locate import locate
 from metasd.runtime.weighing import Weight, weigh
 
-ONEDNN: Any = torch.backends.mkldnn  # its functions have no types
 _NAMES = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 """What the headers of safetensors files call dtypes."""
 
@@ -51,7 +50,7 @@ class Sized:
     @property
     def packed(self) -> bool:
         """Whether a model like this is packed where ``--engine auto`` decides."""
-        return self.dtype == torch.float32 and ONEDNN.is_available() and self.linear >= paths.LARGE
+        return self.dtype == torch.float32 and paths.ONEDNN.is_available() and self.linear >= paths.LARGE
 
     @property
     def linear(self) -> int:
