@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 pytest.importorskip("vllm")
@@ -159,33 +158,6 @@ def test_what_is_recorded_replays_to_the_rounds_served(model: str, tmp_path: Pat
     trace = open_trace(tmp_path / "t")
     assert len(trace) == 12
     assert replays(trace, adapter.pool, [rounds[number] for number in order]) > 100
-
-
-def test_sampled_tokens_have_the_targets_distribution(model: str) -> None:
-    """Third tokens of many answers at temperature 0.8, with and without drafts: one distribution, by chi-squared.
-
-    The table grows from the answers before, so that its drafts are likely ones.
-    """
-    from vllm import SamplingParams
-
-    def third(llm: Any) -> list[int]:
-        how = SamplingParams(temperature=0.8, max_tokens=3, ignore_eos=True, detokenize=False, n=1)
-        inputs = [{"prompt_token_ids": [3, 5, 7, 3, 5, 7, 3]}] * 1500
-        return [o.outputs[0].token_ids[2] for o in llm.generate(inputs, how, use_tqdm=False)]
-
-    plain = third(engine(model, None, seed=1))
-    gc.collect()
-    llm = engine(model, {"policy": "fixed:arm=table@4", "goodput": False, "pool": ["table"]}, seed=2)
-    drafted = third(llm)
-    assert adapter_of(llm).counters.accepted > 50
-    counts = np.array([[tokens.count(t) for t in range(WORDS)] for tokens in (plain, drafted)])
-    often = counts.sum(axis=0) >= 20
-    table = np.concatenate((counts[:, often], counts[:, ~often].sum(axis=1, keepdims=True)), axis=1)
-    table = table[:, table.sum(axis=0) > 0]
-    expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum()
-    statistic, free = ((table - expected) ** 2 / expected).sum(), table.shape[1] - 1
-    assert free > 3
-    assert statistic < free + 4 * (2 * free) ** 0.5, (statistic, free)
 
 
 def test_what_cannot_work_stops_the_engine_with_one_line(model: str) -> None:
