@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from metasd.cli.common import FilePath, emit, json_option, once, result_console
-from metasd.core import jsontext, shown
+from metasd.core import poolfolder, shown
 from metasd.core.errors import UsageError
 
 if TYPE_CHECKING:
     from metasd.traces import Trace
-
-MANIFEST = "manifest.json"
 
 
 @click.group("pool")
@@ -64,26 +62,23 @@ def show(folder: Path, source: str | None, svg: Path | None, as_json: bool) -> N
 
 def read(folder: Path) -> dict[str, Any]:
     """The manifest of a pool. Raises UsageError for a folder without one."""
-    try:
-        found = jsontext.loads((folder / MANIFEST).read_bytes())
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{folder} is no pool ({shown.reason(error)}); make one with metasd distill") from None
-    if not isinstance(found, dict) or not isinstance(found.get("config"), dict) or "tables" not in found:
-        raise UsageError(f"{folder / MANIFEST} is not that of a pool; make one with metasd distill")
+    found = poolfolder.read(folder)
+    if found is None or not any(key in found for key in poolfolder.KINDS):
+        raise UsageError(f"{folder} is no pool; make one with metasd distill")
     return found
 
 
 def specialists(folder: Path, manifest: Mapping[str, Any]) -> Sequence[dict[str, Any]]:
-    """One row a specialist of any kind: a list in the manifest called ``KINDs`` whose rows name domain and file."""
+    """One row a specialist, kind by kind; rows without domain or file are passed over."""
     found = []
-    for key, rows in manifest.items():
-        for row in rows if isinstance(rows, list) and key.endswith("s") and key != "answers" else []:
+    for key, kind in poolfolder.KINDS.items():
+        for row in manifest.get(key, []):
             if not isinstance(row, dict) or not {"domain", "file"} <= set(row):
                 continue
             kept = {k: row.get(k) for k in ("domain", "file", "bytes", "answers", "tokens")}
             path = folder / str(row["file"])
             digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
-            found.append({"kind": key.removesuffix("s"), **kept, "sha256": digest, "drafter": None, "token_cost": None})
+            found.append({"kind": kind, **kept, "sha256": digest, "drafter": None, "token_cost": None})
     return found
 
 

@@ -135,7 +135,7 @@ def test_refusals(tmp_path, capsys):
     (foreign / "code.safetensors").write_bytes(b"another")
     for arguments, said in (
         ([str(tmp_path)], "is no pool"),
-        ([str(trace)], "not that of a pool"),
+        ([str(trace)], "is no pool"),
         ([str(pool), "--svg", "x.svg"], "--svg x.svg draws what --trace says"),
         ([str(foreign), "--trace", str(trace)], "holds none of the pool's drafters"),
     ):
