@@ -17,6 +17,7 @@ SETS = {
     "demo": "a few prompts of every domain, for metasd demo",
     "distill": "what the shipped tables were counted from, made of templates",
     "reference": "what the shipped reference trace was recorded on",
+    "reference-2": "what the larger reference trace, reference-2, was recorded on",
 }
 """Name of each set, and what it is for."""
 

@@ -43,7 +43,7 @@ def read(folder: Path | str) -> dict[str, Any] | None:
         found = jsontext.loads((Path(folder) / MANIFEST).read_bytes())
     except (OSError, ValueError):
         return None
-    if not isinstance(found, dict) or not isinstance(found.get("config"), dict):
+    if not isinstance(found, dict) or not isinstance(found.setdefault("config", {}), dict):
         return None
     return found if all(isinstance(found.get(key, []), list) for key in KINDS) else None
 

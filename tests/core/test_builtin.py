@@ -64,9 +64,12 @@ def test_there_are_enough_of_each():
 
 def test_every_set_is_listed_and_every_id_differs():
     assert {p.stem for p in builtin.BUNDLED.glob("*.jsonl")} == set(builtin.SETS)
-    check_ids(prompts(*builtin.SETS))
-    ids = [p.id for p in prompts(*builtin.SETS)]
+    others = [name for name in builtin.SETS if name != "reference-2"]  # which goes on with prompts of reference
+    check_ids(prompts(*others))
+    ids = [p.id for p in prompts(*others)]
     assert len(set(ids)) == len(ids)
+    first = {p.id: p for p in prompts("reference")}
+    assert all(p == first.get(p.id, p) for p in prompts("reference-2"))
 
 
 def test_no_prompt_stands_there_twice_or_nearly():

@@ -60,7 +60,7 @@ def test_the_cache_is_as_large_as_what_a_text_fills(folder: Path, prompt: int, t
     cached.read(text[:prompt])
     for end in range(prompt + 1, total + 1):
         cached.forward(text[:end], 1)
-    layers = cached._cache.layers
+    layers = cached._engine._cache.layers
     real = sum(layer.keys.untyped_storage().nbytes() + layer.values.untyped_storage().nbytes() for layer in layers)
     made = memory.sized(str(folder), device="cpu", dtype="float32")
     assert memory.cache_bytes(made.model, prompt, total) == real

@@ -59,7 +59,10 @@ def cluster(backend: str, address: str | None, count: int, traces: Sequence[Trac
 
 def lost_errors() -> list[type[BaseException]]:
     """What the clusters in use raise for a lost worker."""
-    named = {"distributed": ["KilledWorker"], "ray.exceptions": ["WorkerCrashedError", "ActorDiedError"]}
+    named = {
+        "distributed": ["KilledWorker", "CancelledError"],
+        "ray.exceptions": ["WorkerCrashedError", "ActorDiedError"],
+    }
     return [getattr(sys.modules[m], name) for m, names in named.items() if m in sys.modules for name in names]
 
 

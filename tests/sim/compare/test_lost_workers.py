@@ -129,13 +129,13 @@ def test_an_interrupt_leaves_no_process(tmp_path: Path, backend: str, after: flo
         text=True,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while len(children(run.pid)) < 3 and time.monotonic() < deadline:  # two workers and a tracker of theirs
         time.sleep(0.1)
     time.sleep(after)
     os.killpg(run.pid, signal.SIGINT)
     try:
-        _, said = run.communicate(timeout=60)
+        _, said = run.communicate(timeout=240)
     except subprocess.TimeoutExpired:
         os.killpg(run.pid, signal.SIGKILL)
         raise
