@@ -77,7 +77,9 @@ class LanePlans:
         if priced is not None:
             context.passes = priced.verify(np.array([len(self._lane.text)]))
             context.drafting = priced.drafting(self._lane.lags()[None])
-        context.drafting = np.where(lengths <= self._asked[None, :, None], context.drafting, np.inf)
+        nothing = self.pool.committed & (len(self._lane.text) < 2)  # a head has no state of a text of one token
+        offered = np.where(nothing, 0, self._asked)[None, :, None]
+        context.drafting = np.where(lengths <= offered, context.drafting, np.inf)
         context.branches = self.branches
 
     def check(self, plan: Plan, remaining: int, known: CostModel | None) -> Checked:
