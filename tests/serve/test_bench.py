@@ -38,7 +38,7 @@ class Fake(ThreadingHTTPServer):
         self.fails, self.metrics, self.delay = fails or {}, metrics, delay
         self.asked: list[dict[str, Any]] = []
         self.paths: list[str] = []
-        self.now, self.most, self.lock = 0, 0, threading.Lock()
+        self.now, self.most, self.lock = set[int](), 0, threading.Lock()
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     @property
@@ -66,14 +66,17 @@ class Handler(BaseHTTPRequestHandler):
         with self.server.lock:
             self.server.asked.append(body)
             self.server.paths.append(self.path)
-            self.server.now += 1
-            self.server.most = max(self.server.most, self.server.now)
+            self.server.now.add(id(self))
+            self.server.most = max(self.server.most, len(self.server.now))
         text = body["messages"][-1]["content"] if "messages" in body else body["prompt"]
         try:
             self._answer(self.server.fails.get(text), "messages" in body)
         finally:
-            with self.server.lock:
-                self.server.now -= 1
+            self._left()
+
+    def _left(self) -> None:
+        with self.server.lock:
+            self.server.now.discard(id(self))
 
     def _answer(self, fails: str | None, chat: bool) -> None:
         if fails == "500":
@@ -97,6 +100,7 @@ class Handler(BaseHTTPRequestHandler):
                 time.sleep(3)
         if fails != "no usage":
             self._event({"choices": [], "usage": {"completion_tokens": 4}})
+        self._left()  # before the client can send its next request
         self.wfile.write(b"data: [DONE]\n\n")
 
     def _event(self, said: dict[str, Any]) -> None:

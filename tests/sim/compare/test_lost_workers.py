@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import pytest
 
 from metasd.cli import main
@@ -36,6 +38,15 @@ class Deadly(Policy):
                 Path(self.mark).touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return allowed.argmax(axis=1)
+
+
+@pytest.fixture(autouse=True)
+def by_value() -> Iterator[None]:
+    """Workers get the policies of this file as they are: only pytest knows how to import it."""
+    here = sys.modules[__name__]
+    cloudpickle.register_pickle_by_value(here)
+    yield
+    cloudpickle.unregister_pickle_by_value(here)
 
 
 def small() -> Trace:
@@ -94,8 +105,9 @@ def test_a_dask_cluster_one_of_whose_two_workers_is_killed(once: list[Any], tmp_
 
 
 SCRIPT = """
-import sys
+import signal, sys
 from metasd.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell started the tests in the background
 trace = "synthetic:kind=iid,prompts=200,length=400"
 sys.exit(main(["compare", "--trace", trace, "--seeds", "40", "--workers", "2", *sys.argv[1:]]))
 """
