@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from metasd.cli import costs
+from metasd.cli import costs, together
 from metasd.cli.common import (
     POLICY_HELP,
     PROMPTS_HELP,
@@ -59,6 +59,7 @@ if TYPE_CHECKING:
 @reset_option
 @prior_option
 @json_option
+@together.tensor_parallel_option
 def command(
     prompt_file: Path | None,
     prompt: str | None,

@@ -137,12 +137,10 @@ class CachedModel:
     def move(self, to: int, rows: Sequence[int]) -> None:
         """Move the rows at ``rows``, ascending, to ``to`` and on: of a path that other branches lie between."""
         start, end = time.perf_counter(), to + len(rows)
-        self._dirty, length = True, self._length
-        at = torch.tensor(list(rows), device=self.device)
-        for layer in self._cache.layers:
-            for value in vars(layer).values():
-                if isinstance(value, torch.Tensor) and value.dim() > 1 and value.shape[-2] == length:
-                    value[..., to:end, :] = value[..., at.to(value.device), :]
+        self._dirty = True
+        move_rows(self._cache, self._length, to, rows)
+        if hasattr(self._cache, "moves"):  # kept for the other ranks of a sharded target (``runtime.sharded``)
+            self._cache.moves.append((self._length, to, list(rows)))
         self._text[to:end] = self._text[list(rows)]
         self.seconds += time.perf_counter() - start
         self._dirty = False
@@ -163,3 +161,12 @@ class CachedModel:
         self._dirty = False
         if self.features is not None:
             self.features.crop(keep)
+
+
+def move_rows(cache: Any, length: int, to: int, rows: Sequence[int]) -> None:
+    """``CachedModel.move`` in the layers of ``cache``, which hold ``length`` rows."""
+    at = torch.tensor(list(rows))
+    for layer in cache.layers:
+        for value in vars(layer).values():
+            if isinstance(value, torch.Tensor) and value.dim() > 1 and value.shape[-2] == length:
+                value[..., to : to + len(rows), :] = value[..., at.to(value.device), :]
