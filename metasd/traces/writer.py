@@ -83,7 +83,7 @@ class TraceWriter(ShardWriter):
             check_free(self.path, resume=False)  # another recorder may have come and gone before the journal was ours
             self._journal.cut(0)
             self._tidy()
-            fmt.write_json(self.path / fmt.MANIFEST, self.manifest | {"complete": False})
+            fmt.write_json(self.path / fmt.MANIFEST, {**self.manifest, "complete": False})
         except BaseException:
             self._journal.close()
             raise
