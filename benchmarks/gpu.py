@@ -1,4 +1,4 @@
-"""What a GPU makes of MetaSD: parity, fidelity, the price of recording, speeds, seconds of a pass and peak memory.
+"""What a GPU makes of MetaSD: parity, fidelity, recording, live speeds, passes on every engine path, peak memory.
 
     python benchmarks/gpu.py --out FOLDER
 

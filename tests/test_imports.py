@@ -23,15 +23,17 @@ MAY_IMPORT = {  # room -> the other rooms that its modules may import, inside fu
     "sim.env": "core traces sim.replay sim.oracle",
     "sim.compare": "core policies traces sim.replay sim.oracle",
     "sim.theory": "core policies traces sim.replay sim.oracle sim.compare",
+    "sim.reproduce": "core policies traces sim.replay sim.oracle sim.compare sim.theory",
     "sim.fit": "core policies traces",
     "runtime": "core drafters policies",
     "record": "core drafters traces runtime",
     "distill": "core drafters runtime",
+    "bench": "core drafters policies runtime",
     "report": "core",
     "serve": "core drafters policies traces",
 }
 LIGHT = ["torch", "transformers", "matplotlib", "pandas"]
-LIVE = ("runtime", "record", "distill")
+LIVE = ("runtime", "record", "distill", "bench")
 FREE = ("cli",)  # may import everything, but the live rooms only inside functions
 
 

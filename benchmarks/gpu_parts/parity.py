@@ -34,9 +34,9 @@ def measure(setting: Setting, report: Report) -> None:
 
 
 def _answers(setting: Setting, target: Target, texts: list[EncodedPrompt], report: Report) -> Any:
-    """(contender, its answers, plain decoding's) of every fixed arm, the default policy and ``generate``."""
+    """(contender, its answers, plain decoding's) of fixed arms, the default policy, the planner and ``generate``."""
     build = builder(target, setting.draft_length, skip=True)
-    plain, *others = live.contenders(["default"], build, baseline=True, prior=None)
+    plain, *others = live.contenders(["default", "planner"], build, baseline=True, prior=None)
     how = live.Decoding(max_new_tokens=setting.tokens)
     for entrant in (plain, *others):
         if not report.time_left():

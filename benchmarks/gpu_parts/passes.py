@@ -1,7 +1,8 @@
-"""Passes: seconds of one pass by width and context, of the target and of a random model of 8B shape.
+"""Passes: seconds of one pass by width and context, on every engine path, as a chain and under a tree's mask.
 
-A pass is what verification does: crop the cache to the context, read ``width`` tokens, give ``width`` rows of logits.
-On CUDA two clocks are kept: events on the device's own stream, and the wall clock with a synchronisation at the end.
+Of the target, and of a random model of 8B shape. A pass is what verification does: crop the cache to the context, read
+``width`` tokens, give ``width`` rows of logits. On CUDA two clocks are kept: events on the device's own stream, and the
+wall clock with a synchronisation at the end.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from typing import Any
 
 import torch
 
+from metasd.core.errors import UsageError
+from metasd.runtime.engine import paths
 from metasd.runtime.engine.cache import CachedModel
+from metasd.runtime.engine.tree import TreePass, can_branch
 from metasd.runtime.load import Target
 
 from .plan import WIDTHS, Setting
@@ -25,57 +29,87 @@ WARM = 2
 
 
 def measure(setting: Setting, report: Report) -> None:
-    """Rows by model, context and width; medians of ``setting.timed`` passes."""
-    rows = report.found["rows"] = []
+    """Rows by model, path, context and width; medians of ``setting.timed`` passes. What cannot be had is left out."""
+    report.found["rows"], report.found["left_out"] = [], []
     memory = report.found["memory"] = {}
-    small = setting.quick or torch.device(setting.device).type != "cuda"
-    openers: tuple[tuple[str, Callable[[], Target]], ...] = (
-        ("target", lambda: open_target(setting, setting.dtype)),
-        ("large", lambda: random_target(TINY if small else LARGE, setting.device, "bfloat16")),
+    device = torch.device(setting.device).type
+    small = setting.quick or device != "cuda"
+    openers: tuple[tuple[str, Callable[[], Target], tuple[str, ...]], ...] = (
+        ("target", lambda: open_target(setting, setting.dtype), _paths(device)),
+        ("large", lambda: random_target(TINY if small else LARGE, setting.device, "bfloat16"), (paths.EAGER,)),
     )
-    for role, opener in openers:
+    for role, opener, tried in openers:
         if not report.time_left():
             return
         with peak_memory(setting.device, memory.setdefault(role, {})):
             report.say(f"loading the {role} model")
             target = opener()
-            about = {"role": role, "model": target.name, "dtype": target.dtype, "parameters": _parameters(target)}
-            for context in (c for c in setting.contexts if c + max(WIDTHS) <= target.max_length):
-                report.say(f"{target.name}, context {context}")
-                _rows(target, context, setting.timed, about, report, rows)
+            _model(target, role, tried, setting, report)
             del target
 
 
-def _rows(
-    target: Target, context: int, timed: int, about: dict[str, Any], report: Report, rows: list[dict[str, Any]]
-) -> None:
+def _paths(device: str) -> tuple[str, ...]:
+    """Paths of one loaded model, one after the other: what a later one changes in it the earlier ones do not need."""
+    return (paths.EAGER, paths.GRAPHS if device == "cuda" else paths.PACKED)
+
+
+def _model(target: Target, role: str, tried: tuple[str, ...], setting: Setting, report: Report) -> None:
+    about = {"role": role, "model": target.name, "dtype": target.dtype, "parameters": _parameters(target)}
+    for path in tried:
+        try:
+            paths.install(target.model, path)
+        except UsageError as error:
+            report.found["left_out"].append({"role": role, "path": path, "why": str(error)})
+            continue
+        for context in (c for c in setting.contexts if c + max(WIDTHS) <= target.max_length):
+            report.say(f"{target.name}, {path}, context {context}")
+            _rows(target, context, setting.timed, about | {"path": path}, report)
+
+
+def _rows(target: Target, context: int, timed: int, about: dict[str, Any], report: Report) -> None:
     tokens = [(7 * i + 3) % target.vocab_size for i in range(context + max(WIDTHS))]
     cached = CachedModel(target.model)
     cached.read(tokens[:context])
     for width in WIDTHS:
-        if not report.time_left():
-            return
-        given = tokens[: context + width]
-        for _ in range(WARM):
-            cached.forward(given, width)
-        clocks = [_time(cached, given, width) for _ in range(timed)]
-        wall, device = [w for w, _ in clocks], [d for _, d in clocks if d is not None]
-        row = {"context": context, "width": width, "wall_seconds": median(wall), "wall_least": min(wall)}
-        rows.append({**about, **row, "device_seconds": median(device) if device else None})
+        for shape in ("chain", "tree") if width > 2 and can_branch(target.model) else ("chain",):
+            if not report.time_left():
+                return
+            one = _pass(cached, tokens, context, width, shape)
+            for _ in range(WARM):
+                one()
+            clocks = [_time(cached, one) for _ in range(timed)]
+            wall, device = [w for w, _ in clocks], [d for _, d in clocks if d is not None]
+            row = {"context": context, "width": width, "shape": shape}
+            row |= {"wall_seconds": median(wall), "wall_least": min(wall)}
+            report.found["rows"].append({**about, **row, "device_seconds": median(device) if device else None})
 
 
-def _time(cached: CachedModel, given: list[int], width: int) -> tuple[float, float | None]:
+def _pass(cached: CachedModel, tokens: list[int], context: int, width: int, shape: str) -> Callable[[], object]:
+    """Reads ``width`` tokens behind the context: one behind the other, or as a token and a binary tree behind it."""
+    if shape == "chain":
+        return lambda: cached.forward(tokens[: context + width], width)
+    tree, text = TreePass(cached), tokens[: context + 1]
+    nodes, parents = tokens[context + 1 : context + width], [(i + 1) // 2 - 1 for i in range(width - 1)]
+
+    def step() -> None:
+        tree.step(text, nodes, parents)
+        tree.keep([])
+
+    return step
+
+
+def _time(cached: CachedModel, one: Callable[[], object]) -> tuple[float, float | None]:
     """Seconds of one pass by the wall clock, and by events of the device where it has them."""
     cuda = cached.device.type == "cuda"
     synchronize(cached.device)
     began = time.perf_counter()
     if not cuda:
-        cached.forward(given, width)
+        one()
         return time.perf_counter() - began, None
     with torch.cuda.device(cached.device):
         first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         first.record()
-        cached.forward(given, width)
+        one()
         last.record()
         last.synchronize()
     return time.perf_counter() - began, first.elapsed_time(last) / 1000

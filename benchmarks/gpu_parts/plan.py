@@ -10,7 +10,7 @@ TOTAL_SECONDS = 470.0
 GRACE_SECONDS = 20.0
 """How far a part may overrun its seconds before its process is ended: a part looks at its clock between steps."""
 DTYPES = ("float32", "bfloat16", "float16")
-WIDTHS = (1, 2, 4, 8, 9, 16, 33)
+WIDTHS = (1, 2, 4, 8, 9, 16, 17, 33, 65)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +24,10 @@ class Part:
 
 PARTS = (
     Part("machine", "gpu_parts.machine:measure", 60),
-    Part("parity", "gpu_parts.parity:measure", 120),
-    Part("replay", "gpu_parts.replay:measure", 80),
-    Part("speed", "gpu_parts.speed:measure", 120),
-    Part("passes", "gpu_parts.passes:measure", 80),
+    Part("parity", "gpu_parts.parity:measure", 100),
+    Part("replay", "gpu_parts.replay:measure", 70),
+    Part("live", "gpu_parts.live:measure", 140),
+    Part("passes", "gpu_parts.passes:measure", 90),
 )
 
 

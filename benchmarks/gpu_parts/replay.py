@@ -20,7 +20,7 @@ from .plan import Setting
 from .setting import builder, open_target, peak_memory, texts_of
 from .worker import Report
 
-SPECS = ("default", "random")
+SPECS = ("default", "planner", "random")
 SHORT = 3
 """The draft length that is run beside the recorded one."""
 

@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerF
 
 from metasd.core.errors import UsageError
 from metasd.core.pool import Pool
-from metasd.core.prompts import bundled, load_prompts
+from metasd.core.prompts import Prompt, bundled, load_prompts
 from metasd.drafters.base import Drafter
 from metasd.runtime.conversation import EncodedPrompt, encode_all
 from metasd.runtime.load import DTYPES, Target, as_target, load_target
@@ -101,13 +101,18 @@ def characters() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>")
 
 
-def texts_of(target: Target, count: int, tokens: int) -> list[EncodedPrompt]:
+def prompts_of(count: int) -> list[Prompt]:
     """``count`` of the demo's prompts, one of each domain first."""
     by_domain: dict[str, list[Any]] = {}
     for prompt in load_prompts(bundled("demo")):
         by_domain.setdefault(prompt.domain, []).append(prompt)
-    turns = [prompt for group in zip(*by_domain.values(), strict=True) for prompt in group]
-    return encode_all(target, turns[:count], raw=False, max_new_tokens=tokens)
+    turns: list[Prompt] = [prompt for group in zip(*by_domain.values(), strict=True) for prompt in group]
+    return turns[:count]
+
+
+def texts_of(target: Target, count: int, tokens: int) -> list[EncodedPrompt]:
+    """``prompts_of`` as tokens of the target."""
+    return encode_all(target, prompts_of(count), raw=False, max_new_tokens=tokens)
 
 
 def builder(target: Target, draft_length: int, *, skip: bool) -> Callable[..., tuple[list[Drafter], Pool]]:

@@ -65,25 +65,44 @@ def _replay(found: dict[str, Any]) -> Iterator[Line]:
         yield what, f"{row['differing']} of {row['rounds']} rounds differ", f"drafts of {row['draft_length']}"
 
 
-def _speed(found: dict[str, Any]) -> Iterator[Line]:
+def _live(found: dict[str, Any]) -> Iterator[Line]:
+    if "engine" in found:
+        yield f"{found['dtype']}, engine {found['engine']}", "", found["engine_reason"]
     for row in found.get("rows", ()):
-        speed, gain = row["tokens_per_second"], row["speedup"]
-        figure = f"{speed['median']:.1f} tokens/s ({speed['least']:.1f} to {speed['most']:.1f})"
-        beside = f"{gain['median']:.2f} x, text {row['same_text']} of {row['texts']}"
-        yield _arm(row["contender"]) + (" (with prefill)" if row["prefill_counted"] else ""), figure, beside
+        low, high = row["tokens_per_second_low"], row["tokens_per_second_high"]
+        figure = f"{row['tokens_per_second']:.1f} tokens/s ({low:.1f} to {high:.1f})"
+        yield row["contender"], figure, ", ".join(_beside(row))
+    for name, why in found.get("failed", {}).items():
+        yield name, "failed", why
+    if found.get("noise"):
+        yield "plain decoding twice", f"{found['noise']['typical']:.1%} apart", f"at most {found['noise']['most']:.1%}"
+
+
+def _beside(row: dict[str, Any]) -> Iterator[str]:
+    if row["times_plain"] is not None:
+        yield f"{row['times_plain']:.2f} x plain"
+    if row["of_roofline"] is not None:
+        yield f"{row['of_roofline']:.0%} of roofline"
+    if row["checked_per_round"]:
+        yield f"{row['checked_per_round']:.1f} nodes"
+    if row["same_text"] is not None:
+        yield f"text {row['same_text']} of {row['prompts']}"
 
 
 def _passes(found: dict[str, Any]) -> Iterator[Line]:
-    groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in found.get("rows", ()):
-        groups.setdefault((row["role"], row["context"]), []).append(row)
-    for role, rows in {role: rows for (role, _), rows in groups.items()}.items():
+        key = (row["role"], row["path"], row["shape"], str(row["context"]))
+        groups.setdefault(key, []).append(row)
+    for role, rows in {role: rows for (role, *_), rows in groups.items()}.items():
         yield f"{role} model", f"{rows[0]['model']}, {rows[0]['parameters'] / 1e6:.3g} M", rows[0]["dtype"]
-    for (role, context), rows in groups.items():
+    for (role, path, shape, context), rows in groups.items():
         widths = " ".join(str(row["width"]) for row in rows)
-        yield f"{role}, context {context}, ms", _milliseconds(rows, "wall_seconds"), f"widths {widths}"
+        yield f"{role}, {path}, {shape} behind {context}, ms", _milliseconds(rows, "wall_seconds"), f"widths {widths}"
         if rows[0]["device_seconds"] is not None:
             yield "", _milliseconds(rows, "device_seconds"), "between CUDA events"
+    for left in found.get("left_out", ()):
+        yield f"{left['role']}, {left['path']}", "left out", left["why"]
 
 
 def _milliseconds(rows: list[dict[str, Any]], clock: str) -> str:
@@ -94,4 +113,4 @@ def _arm(spec: str) -> str:
     return spec.removeprefix("fixed:arm=")
 
 
-_LINES = {"parity": _parity, "replay": _replay, "speed": _speed, "passes": _passes}
+_LINES = {"parity": _parity, "replay": _replay, "live": _live, "passes": _passes}

@@ -10,7 +10,24 @@ from collections.abc import Sequence
 import click
 
 from metasd import __version__
-from metasd.cli import bench, cache, chat, compare, demo, distill, fit, growth, info, record, replay, run, trace
+from metasd.cli import (
+    bench,
+    cache,
+    chat,
+    compare,
+    demo,
+    distill,
+    fit,
+    growth,
+    info,
+    pool,
+    prompts,
+    record,
+    replay,
+    reproduce,
+    run,
+    trace,
+)
 from metasd.cli.streams import STDOUT, Streams, left
 from metasd.core import shown
 from metasd.core.errors import MetaSDError
@@ -39,7 +56,10 @@ for command in (
     bench.group,
     trace.group,
     cache.group,
+    pool.group,
+    prompts.command,
     growth.command,
+    reproduce.command,
     demo.command,
     info.policies,
     info.drafters,
@@ -51,7 +71,8 @@ for command in (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    0 done, 2 bad input, 3 invalid trace, 130 interrupted, 141 the reader of a pipe has gone (said by nobody).
+    0 done, 1 a contender of ``bench`` failed, 2 bad input, 3 invalid trace, 130 interrupted, 141 the reader of a pipe
+    has gone (said by nobody).
     """
     with Streams() as streams:
         try:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from metasd.core import shown
 from metasd.core.errors import TraceError, UsageError
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ def _policy(spec: str, pool: Pool, prior: Mapping[str, Any] | None) -> None:
         policy.set_prior(prior)
     if pool.drafters and spec != PLAIN_SPEC:
         policy.bind(pool, 1)
+        if prior is not None:
+            click.echo(shown.line(f"prior: of {policy.settings().get('prior', 'this policy')}"), err=True)
 
 
 def _recorded(source: str, options: dict[str, Any], prompts: Sequence[Prompt]) -> Trace:

@@ -30,13 +30,16 @@ HELP = "/quit ends, /system TEXT says who answers, /clear forgets what was said,
 @prior_option
 def command(system: str | None, spec: str, costs_from: str, prior: Path | None, **options: Any) -> None:
     """Talk with a target. Lines come from the terminal, or from a pipe, one a question."""
-    from metasd.cli.before import checked
+    from metasd.cli.before import checked, given
     from metasd.cli.models import open_models
     from metasd.runtime.chat import Chat
     from metasd.runtime.contenders import Decoding
 
     if options["raw"]:
         raise UsageError("--raw leaves the chat template out, without which there is no conversation; use metasd run")
+    for name in ("turns", "skip_too_long"):
+        if given(name):
+            raise UsageError(f"--{name.replace('_', '-')} is about prompt files; a conversation has none: leave it out")
     if system is not None:
         lines.check_text(system, "--system")
     learned, wanted = load_prior(prior), costs.asked(costs_from)

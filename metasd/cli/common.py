@@ -11,7 +11,7 @@ import click
 
 from metasd.cli.streams import current
 from metasd.core import jsontext, shown
-from metasd.core.pool import DRAFT_LENGTH
+from metasd.core.pool import DRAFT_LENGTH, DRAFT_LENGTHS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,13 +21,23 @@ if TYPE_CHECKING:
 FilePath = click.Path(path_type=Path)
 
 
-TRACE_HELP = "Folder of a recorded trace, reference (the one that ships with metasd) or synthetic:kind=iid,..."
+TRACE_HELP = (
+    "Folder of a recorded trace, reference or reference-2 (they ship with metasd; reference-2:part=train or test: half "
+    "of its prompts) or synthetic:kind=iid,..."
+)
 
 COSTS_HELP = "costs.json of another machine, or a modelled clock: gpu-b1, gpu-b32."
 
 POLICY_HELP = "name, package.module:Class or file.py:Class, with key=value,..."
 
-PROMPTS_HELP = "JSON lines, CSV, a .txt file (one prompt), - for standard input, or a bundled name: demo, reference."
+LENGTH_HELP = (
+    f"Draft length of every drafter. Default: {DRAFT_LENGTH}; without --drafter {', '.join(map(str, DRAFT_LENGTHS))}, "
+    "an arm each."
+)
+
+PROMPTS_HELP = (
+    "JSON lines, CSV, a .txt file (one prompt), -, or what ships: eval, train/code+math, ... (metasd prompts)."
+)
 
 
 def _json_alone(context: click.Context, option: click.Parameter, given: bool) -> bool:
@@ -88,9 +98,7 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--drafter", "drafters", multiple=True, metavar="SPEC", help="name or name:key=value,... (repeat)."
         ),
-        click.option(
-            "--draft-length", type=int, default=DRAFT_LENGTH, show_default=True, help="Draft length of every drafter."
-        ),
+        click.option("--draft-length", type=int, help=LENGTH_HELP),
         click.option("--max-new-tokens", type=int, default=128, show_default=True, help="Token budget of a text."),
         click.option("--temperature", type=float, default=0.0, show_default=True, help="0 decodes greedily."),
         click.option("--top-k", type=int, help="Sample among the k likeliest tokens."),

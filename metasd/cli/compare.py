@@ -31,6 +31,7 @@ from metasd.cli.common import (
 @click.argument("more", nargs=-1, metavar="[DIR]...")
 @click.option("--policy", "specs", multiple=True, metavar="SPEC", help=f"{POLICY_HELP}. Default: all.")
 @seeds_option(10)
+@click.option("--by-domain", is_flag=True, help="Also print a table a domain.")
 @click.option("--reference", metavar="POLICY", help="Differences are taken to it. Default: the best fixed arm.")
 @click.option("--draft-length", type=int, help="Cut every arm to this draft length. Default: as recorded.")
 @click.option("--costs", type=FilePath, help=COSTS_HELP)
@@ -49,6 +50,7 @@ def command(
     more: tuple[str, ...],
     specs: tuple[str, ...],
     seeds: int,
+    by_domain: bool,
     reference: str | None,
     draft_length: int | None,
     costs: Path | None,
@@ -100,7 +102,7 @@ def command(
     if as_json:
         emit(result)
     else:
-        show(result, result_console())
+        show(result, result_console(), by_domain=by_domain)
     _write(result, csv_file, html_file)
 
 

@@ -24,8 +24,8 @@ costs_option = click.option(
     metavar="[auto|measure|none|FILE]",
     multiple=True,
     callback=lambda context, option, given: once(context, option, given) or WORDS[0],
-    help="What rounds cost, for policies that weigh time. auto: measured at the first run on this machine and kept, or "
-    "the trace's own with --trace.",
+    help="What rounds cost, for policies that weigh time. auto: measured at the first run on this machine and kept; "
+    "with run --trace the trace's own.",
 )
 
 

@@ -23,6 +23,8 @@ FIDELITY_TOKENS = 24
 FIDELITY = {3: None, 1: ("default", "metasd-ucb", "random"), 8: ("default", "metasd-ucb", "random")}
 """Policies checked at each draft length, None for all: what length does to a round does not depend on who chose it."""
 RECORDED_LENGTH = 8
+LIVE_TOKENS = 40
+"""New tokens of an answer that is timed: every contender says every text three times, most of the demo's minutes."""
 REPEATS = 3
 
 
@@ -47,7 +49,7 @@ def command(out: Path, target: str, per_domain: int, max_new_tokens: int, ignore
     live = f"3. run live: {best} at draft length {length}, beside plain decoding and every fixed arm"
     log.rule(words(live, limit=None))
     trace = open_trace(trace_folder)
-    lossless = _run(models, best, length, max_new_tokens, trace)
+    lossless = _run(models, best, length, trace)
     log.rule("4. check: is what was simulated what runs?")
     identical = _check(models, trace)
     click.echo(f"report: {shown.line(report)}\ntrace: {shown.line(trace_folder)}")
@@ -126,7 +128,7 @@ def _draft_length(folder: Path, spec: str) -> int:
     return 1 + speeds.index(max(speeds))
 
 
-def _run(models: Models, spec: str, length: int, max_new_tokens: int, trace: Trace) -> bool:
+def _run(models: Models, spec: str, length: int, trace: Trace) -> bool:
     """Decode a prompt of each domain beside plain decoding and every fixed arm, in turn and repeated.
 
     Returns whether all outputs were the target's own.
@@ -138,7 +140,7 @@ def _run(models: Models, spec: str, length: int, max_new_tokens: int, trace: Tra
     from metasd.runtime import repeats as repeated
 
     texts = _first_of_each_domain(models.texts)
-    how = live.Decoding(max_new_tokens=max_new_tokens, costs=trace.costs)
+    how = live.Decoding(max_new_tokens=_budget(models, LIVE_TOKENS), costs=trace.costs)
     anew = partial(live.contenders, [spec], partial(models.build, length), baseline=True, prior=None)
     first = anew()
     with bar(len(texts) * len(first) * REPEATS, "decoding") as advance:
@@ -158,6 +160,12 @@ def _run(models: Models, spec: str, length: int, max_new_tokens: int, trace: Tra
     return not parted
 
 
+def _budget(models: Models, tokens: int) -> int:
+    """At most that many of the recorded tokens; all of them where the target forces its last one."""
+    whole: int = models.config["max_new_tokens"]
+    return whole if "forced_eos_token_id" in models.target.settings.applied else min(tokens, whole)
+
+
 def _first_of_each_domain(texts: Sequence[EncodedPrompt]) -> list[EncodedPrompt]:
     first = {domain: text for text in reversed(texts) for domain in [text[1]]}
     return [text for text in texts if first[text[1]] is text]
@@ -171,8 +179,7 @@ def _check(models: Models, trace: Trace) -> bool:
     from metasd.sim.compare.run import default_policies
 
     models = replace(models, texts=models.texts[:1])
-    whole = models.config["max_new_tokens"]
-    budget = whole if "forced_eos_token_id" in models.target.settings.applied else min(FIDELITY_TOKENS, whole)
+    budget = _budget(models, FIDELITY_TOKENS)
     lossless.check_same(models, trace, budget)
     how = live.Decoding(max_new_tokens=budget, clock="model", costs=trace.costs)
     plan = {length: specs or default_policies() for length, specs in FIDELITY.items()}

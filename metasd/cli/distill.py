@@ -1,4 +1,4 @@
-"""``metasd distill``: build the training-free specialists (n-gram tables) of a target."""
+"""``metasd distill``: make specialists of a target from its own answers: tables, trained heads, small models."""
 
 from __future__ import annotations
 
@@ -12,10 +12,32 @@ from metasd.core import shown
 
 @click.command("distill")
 @click.option("--target", required=True, help="Hub id, folder, .gguf file or smollm2.")
-@click.option("--prompts", "prompt_file", type=FilePath, required=True, help="JSON lines, or a bundled name: distill.")
-@click.option("--out", type=FilePath, required=True, help="Folder of the new pool of tables.")
+@click.option(
+    "--prompts",
+    "prompt_file",
+    type=FilePath,
+    required=True,
+    help="JSON lines, or what ships: train, train/code, distill.",
+)
+@click.option("--out", type=FilePath, required=True, help="Folder of the new pool.")
+@click.option(
+    "--kind",
+    type=click.Choice(["table", "head", "model", "all"]),
+    default="table",
+    show_default=True,
+    help="What to make.",
+)
 @click.option("--tokens-per-domain", type=click.IntRange(min=1), default=20_000, show_default=True)
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=192, show_default=True)
+@click.option(
+    "--draft-vocabulary", type=click.IntRange(min=1), default=8192, show_default=True, help="Tokens heads can draft."
+)
+@click.option(
+    "--unroll", type=click.IntRange(min=1), default=3, show_default=True, help="Steps of heads on their own features."
+)
+@click.option(
+    "--epochs", type=click.IntRange(min=1), default=6, show_default=True, help="Of training; may stop earlier."
+)
 @loading_options
 @ignore_option
 @json_option
@@ -23,8 +45,12 @@ def command(
     target: str,
     prompt_file: Path,
     out: Path,
+    kind: str,
     tokens_per_domain: int,
     max_new_tokens: int,
+    draft_vocabulary: int,
+    unroll: int,
+    epochs: int,
     device: str,
     dtype: str,
     attention: str | None,
@@ -35,12 +61,20 @@ def command(
     ignore_generation_config: bool,
     as_json: bool,
 ) -> None:
-    """Build one n-gram table a domain, and one over all, from the target's own greedy answers."""
+    """Make one specialist a domain, and one over all, from the target's own greedy answers.
+
+    Tables are counted; heads (EAGLE-3) and small models are trained, for minutes to hours. Run it again to go on with
+    what was killed.
+    """
     from metasd.cli.models import loading_config, open_target, read_prompts, say_left_out, settings_of
+    from metasd.core.builtin import refuse_evaluation, shown_name
     from metasd.core.results import document
-    from metasd.distill.tables import distill
 
     prompts = read_prompts(prompt_file, None, "first")
+    refuse_evaluation(prompts)
+    from metasd.distill.run import distill
+    from metasd.distill.train import Training
+
     how = {"device": device, "dtype": dtype, "attention": attention, "device_map": device_map, "revision": revision}
     how["engine"] = engine
     model = open_target(target, ignore_generation_config, **how)
@@ -49,6 +83,8 @@ def command(
         model,
         prompts,
         out,
+        kind=kind,
+        training=Training(draft_vocabulary=draft_vocabulary, unroll=unroll, epochs=epochs),
         tokens_per_domain=tokens_per_domain,
         max_new_tokens=max_new_tokens,
         left_out=left_out,
@@ -57,7 +93,8 @@ def command(
     if as_json:
         config = {
             "target": target,
-            "prompts": prompt_file.name,
+            "prompts": shown_name(prompt_file),
+            "kind": kind,
             "tokens_per_domain": tokens_per_domain,
             "max_new_tokens": max_new_tokens,
             "device": device,
@@ -65,9 +102,14 @@ def command(
             **settings_of(model),
             "left_out": left_out or [],
         }
-        emit(document("distill", config, [], tables=summary))
+        emit(document("distill", config, [], **{"tables": [], **summary}))
         return
-    from metasd.report.facts import show_tables
+    from metasd.report.facts import show_tables, show_trained
 
-    show_tables(summary, result_console())
+    console = result_console()
+    if "tables" in summary:
+        show_tables(summary["tables"], console)
+    for kind in ("heads", "models"):
+        if kind in summary:
+            show_trained(kind, summary[kind], console)
     click.echo(shown.line(f"use them with --drafter {out}"))

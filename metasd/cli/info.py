@@ -12,7 +12,7 @@ import click
 
 from metasd.cli.common import emit, json_option, result_console
 from metasd.core import jsontext
-from metasd.core.pool import DRAFT_LENGTH
+from metasd.core.pool import DRAFT_LENGTH, DRAFT_LENGTHS
 
 if TYPE_CHECKING:
     from metasd.policies import Policy
@@ -85,6 +85,7 @@ def drafters(as_json: bool) -> None:
     if not as_json:
         for target, specs in pools.items():
             click.echo(f"without --drafter, {target}: {', '.join(specs)}")
+        click.echo(f"without --drafter and --draft-length, each at {', '.join(map(str, DRAFT_LENGTHS))} tokens")
 
 
 def _as_run(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from metasd.core import shown
+from metasd.core import builtin, shown
 from metasd.core.errors import UsageError
 from metasd.core.limits import LEAST_TEMPERATURE, LONGEST_DRAFT, LONGEST_TEXT
-from metasd.core.prompts import DEFAULT_DOMAIN, STDIN, Prompt, bundled, load_prompts
+from metasd.core.prompts import DEFAULT_DOMAIN, STDIN, Prompt, load_prompts
 
 if TYPE_CHECKING:
     from metasd.core.pool import Pool
@@ -48,7 +48,7 @@ def open_models(
     *,
     target: str,
     drafters: Sequence[str],
-    draft_length: int,
+    draft_length: int | None,
     max_new_tokens: int,
     temperature: float,
     top_k: int | None,
@@ -101,7 +101,7 @@ def open_models(
         "turns": turns,
         **settings_of(loaded),
     }
-    config |= {"prompts": prompt_file.name if prompt_file else None, "left_out": left_out or []}
+    config |= {"prompts": builtin.shown_name(prompt_file), "left_out": left_out or []}
     return Models(loaded, build, prompts, texts, sampling, config, stops_of(prompts))
 
 
@@ -151,7 +151,7 @@ def _say_idle(temperature: float, top_k: int | None, top_p: float | None) -> Non
 
 
 def read_prompts(path: Path | None, prompt: str | None, turns: Literal["first", "all"]) -> list[Prompt]:
-    """The prompts of a file, a bundled file named without its folder, or the one given as text."""
+    """The prompts of a file, those that ship under a name, or the one given as text."""
     from metasd.core.ids import check_ids
     from metasd.core.lines import check_text, standard_input
 
@@ -162,19 +162,18 @@ def read_prompts(path: Path | None, prompt: str | None, turns: Literal["first", 
         check_text(text, "--prompt")
         return [Prompt("prompt", DEFAULT_DOMAIN, (text,))]
     assert path is not None
-    bare = str(path) != STDIN and not path.exists() and path.suffix == "" and path.name == str(path)
-    prompts = load_prompts(bundled(path.name) if bare else path, turns=turns)
+    prompts = builtin.load(path) if builtin.is_builtin(path) else load_prompts(path, turns=turns)
     check_ids(prompts)
     return prompts
 
 
 def check_numbers(
-    draft_length: int, max_new_tokens: int, temperature: float, top_k: int | None, top_p: float | None
+    draft_length: int | None, max_new_tokens: int, temperature: float, top_k: int | None, top_p: float | None
 ) -> None:
     """Raises UsageError for the first setting outside its range."""
     low = LEAST_TEMPERATURE
     bounds = (
-        ("--draft-length", draft_length, 0 <= draft_length <= LONGEST_DRAFT, f"0 to {LONGEST_DRAFT}"),
+        ("--draft-length", draft_length, 0 <= (draft_length or 0) <= LONGEST_DRAFT, f"0 to {LONGEST_DRAFT}"),
         ("--max-new-tokens", max_new_tokens, 1 <= max_new_tokens <= LONGEST_TEXT, f"1 to {LONGEST_TEXT}"),
         ("--temperature", temperature, temperature == 0 or low <= temperature < math.inf, f"0, or {low} or more"),
         ("--top-k", top_k, top_k is None or top_k >= 1, "1 or more"),

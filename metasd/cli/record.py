@@ -9,6 +9,7 @@ import click
 
 from metasd.cli.common import PROMPTS_HELP, FilePath, emit, json_option, loading_options, model_options, result_console
 from metasd.core import shown
+from metasd.core.pool import DRAFT_LENGTH
 from metasd.core.results import document
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ def _recorded(
 
     if group is None or not group.rank:
         check_free(out, resume)
+    if options["draft_length"] is None:
+        options["draft_length"] = DRAFT_LENGTH  # one block a drafter, of which every shorter one can be replayed
     when = begun(out) if resume else None
     if group is not None:
         when = group.shared("moment", lambda: when or moment.now().isoformat())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from metasd.cli import costs, together
+from metasd.cli import costs, dry, together
 from metasd.cli.common import (
     POLICY_HELP,
     PROMPTS_HELP,
@@ -27,6 +27,7 @@ from metasd.cli.common import (
 )
 from metasd.cli.costs import costs_option
 from metasd.core import shown
+from metasd.core.pool import DRAFT_LENGTH
 
 if TYPE_CHECKING:
     from metasd.cli.models import Models
@@ -49,11 +50,13 @@ if TYPE_CHECKING:
     help="With --baseline: repetitions, each anew.",
 )
 @click.option("--quiet", is_flag=True, help="Do not print the answers.")
+@click.option("--dry-run", is_flag=True, help="Only say how much memory the run will need; nothing is loaded.")
 @costs_option
 @click.option(
     "--trace", metavar="TRACE", help="Trace of the same prompts: check the run against its replay, round by round."
 )
 @click.option("--svg", type=FilePath, help="With --prompt: also write the coloured answer as SVG.")
+@click.option("--html", "html_file", type=FilePath, metavar="FILE", help="Also write a self-contained HTML report.")
 @model_options
 @loading_options
 @reset_option
@@ -67,9 +70,11 @@ def command(
     baseline: bool,
     repeats: int,
     quiet: bool,
+    dry_run: bool,
     costs_from: str,
     trace: str | None,
     svg: Path | None,
+    html_file: Path | None,
     reset: str | None,
     prior: Path | None,
     as_json: bool,
@@ -79,13 +84,16 @@ def command(
 
     Answers are printed as they are decoded, every token in the colour of the drafter that guessed it.
     """
-    _check_wanted(prompt_file, prompt, svg)
+    _check_wanted(prompt_file, prompt, svg, html_file)
     from metasd.cli.before import checked
     from metasd.cli.models import open_models, read_prompts
 
     learned, wanted = load_prior(prior), costs.asked(costs_from)
     prompts = read_prompts(prompt_file, prompt, options["turns"])
     recorded, cut = checked(spec, options, prompts, trace=trace, costs=wanted, prior=learned)
+    if dry_run:
+        dry.run(options, prompts, entrants=_entrants(options, cut, baseline=baseline), as_json=as_json)
+        return
     from metasd.cli import lossless
     from metasd.runtime import contenders as live
     from metasd.runtime import repeats as repeated
@@ -96,7 +104,8 @@ def command(
         lossless.check_same(models, recorded, options["max_new_tokens"])
     how = _how(models, options, costs.known(wanted, spec, models, cut, recorded), checked=recorded is not None)
     times = repeats if baseline else 1
-    anew = partial(live.contenders, [spec], partial(models.build, cut), baseline=baseline, prior=learned)
+    beside: dict[str, Any] = {"baseline": baseline, "prior": learned, "length": _alone(options)}
+    anew = partial(live.contenders, [spec], partial(models.build, cut), **beside)
     first = anew()
     chosen = first[-1]
     with _shown(models, chosen, svg, len(models.texts) * len(first) * times, quiet or as_json) as advance:
@@ -105,18 +114,17 @@ def command(
     rows = repeated.merged([live.rows(each, models.texts) for each in runs])
     parted = live.parted(models.target, first, models.texts, how)
     lossless.warn(parted, len(models.texts), models.target.dtype)
-    checks = None
-    if recorded is not None:
-        checks = lossless.checks(models, first, rows, recorded, draft_length=cut, how=how, prior=learned)
+    against: dict[str, Any] = {"draft_length": cut, "how": how, "prior": learned}
+    checks = None if recorded is None else lossless.checks(models, first, rows, recorded, **against)
     verdict = repeated.sentence(repeated.total(rows, chosen.spec)) if baseline else None
     remarks, losses = repeated.remarks(runs), worth.of_run(first, how.costs, models.texts)
-    if as_json:
+    if as_json or html_file:
         config = models.config | {"policy": chosen.policy.settings(), "baseline": baseline, "repeats": times}
         more = lossless.checks_to_json(checks) | {"partings": lossless.to_json(parted)}
         more |= {"verdict": verdict, "remarks": remarks, "losses": losses, "costs": costs.report(how.costs, chosen)}
-        emit(document_of(models, chosen, config, rows) | more)
-        return
-    _print(rows, len(models.texts), checks, [*remarks, *losses], verdict)
+        _emit(document_of(models, chosen, config, rows) | more, as_json, html_file)
+    if not as_json:
+        _print(rows, len(models.texts), checks, [*remarks, *losses], verdict)
 
 
 def _how(models: Models, options: dict[str, Any], costs: CostModel | None, *, checked: bool) -> Decoding:
@@ -128,10 +136,35 @@ def _how(models: Models, options: dict[str, Any], costs: CostModel | None, *, ch
     return Decoding(budget, models.sampling, seed, clock=clock, costs=costs, stops=models.stops)
 
 
-def _check_wanted(prompt_file: Path | None, prompt: str | None, svg: Path | None) -> None:
-    """Raises click's UsageError unless there is one source of prompts, and one answer where it is to be drawn."""
+def _alone(options: dict[str, Any]) -> int | None:
+    """The draft length of the drafters that --baseline decodes with alone; None: every arm they have.
+
+    Four drafters at six lengths would be 24 contenders that nobody asked for by name.
+    """
+    return DRAFT_LENGTH if not options["drafters"] and options["draft_length"] is None else None
+
+
+def _entrants(options: dict[str, Any], cut: int | None, *, baseline: bool) -> int:
+    """How many decode side by side, each with caches of its own."""
+    from metasd.runtime.registry import preview
+
+    pool = preview(options["drafters"], options["target"], draft_length=options["draft_length"])
+    arms, length = (pool if cut is None else pool.cut(cut)).arms, _alone(options)
+    alone = [a for a in arms if a.drafter >= 0 and length in (None, a.draft_length)]
+    return 2 + len(alone) if baseline else 1
+
+
+def _check_wanted(prompt_file: Path | None, prompt: str | None, svg: Path | None, html_file: Path | None) -> None:
+    """Raises click's UsageError unless there is one source of prompts, and one answer where it is to be drawn.
+
+    Raises FileError for a page that cannot be written.
+    """
     if (prompt_file is None) == (prompt is None):
         raise click.UsageError("give either --prompts FILE or --prompt TEXT")
+    if html_file is not None:
+        from metasd.core import files
+
+        files.check_place(html_file)
     if svg is not None and prompt is None:
         raise click.UsageError("--svg draws one answer; give --prompt TEXT instead of --prompts")
 
@@ -159,6 +192,16 @@ def _print(
         click.echo(shown.line(verdict))
 
 
+def _emit(made: dict[str, Any], as_json: bool, html_file: Path | None) -> None:
+    """The document where it was asked for: on stdout, as a page."""
+    if as_json:
+        emit(made)
+    if html_file is not None:
+        from metasd.report.html.page import write_report
+
+        write_report(made, html_file)
+
+
 def document_of(
     models: Models, entrant: Contender, config: dict[str, Any], rows: list[dict[str, Any]]
 ) -> dict[str, Any]:
@@ -173,15 +216,17 @@ def document_of(
 @contextmanager
 def _shown(models: Models, chosen: Contender, svg: Path | None, steps: int, quiet: bool) -> Iterator[Any]:
     """Inside it answers are painted as ``chosen`` decodes them, or, with ``quiet``, progress is told."""
-    from metasd.core.progress import bar
+    from metasd.core.progress import bar, lines
     from metasd.report.cells import words
     from metasd.report.colours import Painter
 
     if quiet:
-        with bar(steps, "decoding") as advance:
-            yield advance
+        with bar(steps, "decoding") as told:
+            yield told
         return
+    advance: Callable[[], object] | None = None
     if steps > len(models.texts):
+        advance = lines(steps, "decoding (texts)")  # only some of them are painted
         said = f"decoding {steps} texts, those of {chosen.spec} as they come"
         progress_console().print(words(said, "dim", None))
     headings = [] if len(models.texts) == 1 else [f"{name} ({domain})" for name, domain, _ in models.texts]
@@ -190,6 +235,6 @@ def _shown(models: Models, chosen: Contender, svg: Path | None, steps: int, quie
     painter = Painter(chosen.pool, models.target.decode, svg, headings=headings, stops=stops, prompt=prompt)
     chosen.on_tokens = painter.tokens
     with painter:
-        yield lambda: None
+        yield advance or (lambda: None)
         speed = chosen.ledger.totals().tokens_per_second
         painter.remark = f"{models.target.name}, policy {chosen.spec}" + (f", {speed:.1f} tokens/s" if speed else "")

@@ -64,7 +64,7 @@ def split(source: str, seed: int, outs: tuple[Path, Path]) -> None:
 @click.option("--tokenizer", metavar="NAME", help="The target's, to be kept by name; metasd trace text reads it.")
 @json_option
 def import_(form: str, path: Path, out: Path, tokenizer: str | None, as_json: bool) -> None:
-    """Import other people's traces: specdecode-bench or spec-bench."""
+    """Import other people's traces: specdecode-bench, spec-bench or vllm."""
     from metasd.core.results import document
     from metasd.traces import describe, import_trace
 

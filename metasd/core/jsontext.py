@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 
-def loads(text: str | bytes) -> Any:
-    """The value of ``text``. Raises ValueError for anything else, nested beyond reason included."""
+class TwiceError(ValueError):
+    """An object gives one key two values, of which a reader would keep the last without a word."""
+
+
+def loads(text: str | bytes, *, once: bool = False) -> Any:
+    """The value of ``text``. Raises ValueError for anything else, nested beyond reason included.
+
+    once: raise TwiceError for a key that stands twice in an object.
+    """
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=keys_once if once else None)
     except RecursionError:
         raise ValueError("nested too deep") from None
+
+
+def keys_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of its members, for the parsers of ``json``. Raises TwiceError."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [key for key, _ in pairs]
+        raise TwiceError(f"key {next(key for key in names if names.count(key) > 1)!r} stands twice")
+    return made
 
 
 def dumps(value: Any, indent: int | None = None, *, compact: bool = False) -> str:

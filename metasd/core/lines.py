@@ -29,6 +29,16 @@ _MARKS = (  # UTF-32's begins with UTF-16's, so it comes first
 )
 STDIN_NAME = "standard input"
 """What messages call it."""
+_PACKED = (
+    (b"PK\x03\x04", "a spreadsheet's own file or a zip archive; save it as CSV, or unpack it"),
+    (b"\xd0\xcf\x11\xe0", "an old office program's file; save it as CSV or .txt"),
+    (b"\x1f\x8b", "packed with gzip; unpack it"),
+    (b"(\xb5/\xfd", "packed with zstd; unpack it"),
+    (b"BZh", "packed with bzip2; unpack it"),
+    (b"\xfd7zXZ", "packed with xz; unpack it"),
+    (b"PAR1", "a Parquet table; write its rows as JSON lines or CSV"),
+    (b"%PDF-", "a PDF; save its text as .txt"),
+)
 _BLANK = " \t\r\n\x1a"  # the last is how DOS ends a file
 _SEPARATORS = re.compile(r"[\s,]*")
 
@@ -70,6 +80,9 @@ def decode(data: bytes, name: str, first: int = 1) -> str:
 
     first: the number of its first line.
     """
+    packed = next((said for mark, said in _PACKED if data.startswith(mark)), None)
+    if packed is not None:
+        raise UsageError(f"{name} is {packed}")
     encoding, body = next(((e, data[len(m) :]) for m, e in _MARKS if data.startswith(m)), (_guess(data), data))
     try:
         text = body.decode(encoding)
@@ -160,7 +173,9 @@ def _lines(text: str, name: str) -> Iterator[Row]:
 
 def _value(text: str, where: str) -> Any:
     try:
-        return jsontext.loads(text)
+        return jsontext.loads(text, once=True)
+    except jsontext.TwiceError as error:
+        raise UsageError(f"{where}: {error}; leave one of them out") from None
     except ValueError as error:
         raise UsageError(
             f"{where}: not JSON ({error}); write one JSON object a line, or name it .csv or .txt"
@@ -178,11 +193,13 @@ def _spanning(text: str, name: str) -> list[Row]:
     first = text.lstrip(_BLANK).split("\n", 1)[0].rstrip(_BLANK + ",")
     if not first.startswith("{") or first.endswith("}"):
         return []
-    decoder, found, at = json.JSONDecoder(), [], text.index("{")
+    decoder, found, at = json.JSONDecoder(object_pairs_hook=jsontext.keys_once), [], text.index("{")
     line = text.count("\n", 0, at) + 1
     while at < len(text.rstrip(_BLANK)):
         try:
             value, end = decoder.raw_decode(text, at)
+        except jsontext.TwiceError as error:
+            raise UsageError(f"{name} line {line}: {error}; leave one of them out") from None
         except (ValueError, RecursionError):
             return []
         found.append(Row(line, f"{name} line {line}", value))

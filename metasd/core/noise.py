@@ -8,6 +8,7 @@ finaliser (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generat
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,13 @@ def mix(x: Keys) -> Keys:
 
 def key(seed: int, *parts: object) -> np.uint64:
     """A stable 64-bit key for (seed, parts); the same on every machine and in every process."""
-    digest = hashlib.blake2b(repr((int(seed), *map(str, parts))).encode(), digest_size=8).digest()
+    return _key(int(seed), tuple(map(str, parts)))
+
+
+@lru_cache(maxsize=1 << 14)
+def _key(seed: int, parts: tuple[str, ...]) -> np.uint64:
+    """``key``, kept: replays meet the same texts again and again."""
+    digest = hashlib.blake2b(repr((seed, *parts)).encode(), digest_size=8).digest()
     return np.uint64(int.from_bytes(digest, "little"))
 
 

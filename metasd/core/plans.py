@@ -5,9 +5,9 @@ A chain is the tree whose node i hangs on node i - 1; an arm of the pool is a pl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,18 @@ class Source(Protocol):
 
     def suggest(self, context: Run) -> Sequence[Suggestion]:
         """What may follow ``context``, the last tokens of text and path: longest run first, each token once."""
+        ...
+
+
+@runtime_checkable
+class TableSource(Protocol):
+    """A source whose every run has one entry at most, which may be asked for run by run."""
+
+    reach: int
+
+    @property
+    def get(self) -> Callable[[Run], tuple[int, float] | None]:
+        """Token and share of a run; None for one that is unknown, as all longer ones then are."""
         ...
 
 

@@ -17,7 +17,9 @@ from metasd.core.errors import UsageError
 
 PLAIN = "plain"
 DRAFT_LENGTH = 3
-"""Tokens drafted in a round unless told otherwise (docs/decisions.md, 13)."""
+"""Tokens drafted in a round by a drafter that is named, unless told otherwise (docs/decisions.md, 13)."""
+DRAFT_LENGTHS = (1, 2, 3, 4, 6, 8)
+"""Draft lengths of every drafter of the default pool, an arm each (docs/decisions.md, 87)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ from metasd.core import shown
 
 EVERY = 10.0
 """Seconds between lines where stderr is not a terminal."""
+ENOUGH = 0.05
+"""Share of the work from which a line says how long the rest takes: a first step may hold all that comes before it."""
 
 
 class Advance(Protocol):
@@ -30,6 +32,11 @@ def bar(total: int, label: str) -> Iterator[Advance]:
             yield advance
     else:
         yield _Lines(total, label)
+
+
+def lines(total: int, label: str) -> Advance:
+    """An ``Advance`` that writes lines on a terminal too, for work that shows something else on it."""
+    return _Lines(total, label)
 
 
 @contextmanager
@@ -64,8 +71,11 @@ class _Lines:
         if now - self.spoke < EVERY and self.done < self.total:
             return
         self.spoke = now
-        left = (now - self.began) / max(self.done, 1) * (self.total - self.done)
-        self.say(f"{self.label}: {self.done}/{self.total}, {left:.0f} s left")
+        said = f"{self.label}: {self.done}/{self.total}"
+        if self.done >= ENOUGH * self.total:
+            left = (now - self.began) / max(self.done, 1) * (self.total - self.done)
+            said += f", {left:.0f} s left"
+        self.say(said)
 
     def say(self, line: str) -> None:
         print(shown.line(line), file=sys.stderr, flush=True)  # noqa: T201

@@ -72,7 +72,7 @@ class Prompt:
 
 
 def bundled(name: str) -> Path:
-    """Path of a prompt file in the package: reference, demo or distill. Raises UsageError for another name."""
+    """Path of a prompt file in the package (``metasd.core.builtin.SETS``). Raises UsageError for another name."""
     path = BUNDLED / f"{name}.jsonl"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in BUNDLED.glob("*.jsonl")))

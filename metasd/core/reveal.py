@@ -6,8 +6,9 @@ proposed before it, so it cannot tell more than the frontier allows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,8 @@ from metasd.core.pool import Pool
 from metasd.core.records import Bools, Floats, Ints, Revealed
 from metasd.core.signals import F, rounded
 
-Signals = NDArray[np.float32]
+Signals = NDArray[np.float32] | Sequence[Sequence[float]]
+"""[D, F] of all drafters at one start; plain lists are cheaper to make where texts are many."""
 
 
 @dataclass(slots=True)
@@ -31,7 +33,7 @@ class Proposal:
     drafter: int
     proposed: int
     tokens: list[int] | None
-    signals: Signals  # [D, F] of all drafters at that start
+    signals: Signals
     accepted: int = 0
     ended: bool = False
 
@@ -54,7 +56,8 @@ class LiveRevealer:
     Args:
         inside: [D] drafters in scope.
         sampled: the temperature is above 0; a drafter that is not deterministic then has no counterfactual length,
-            since what it would have sampled is not known.
+            since what it would have sampled is not known. Nor has a head at any temperature: what it says of committed
+            tokens it reads from true states, where a draft goes on from its own.
         censored: also deliver, after every round, lengths cut off at the frontier.
     """
 
@@ -62,8 +65,9 @@ class LiveRevealer:
         self.inside, self._censored = inside, censored
         longest = np.zeros(len(pool.drafters), np.int64)
         np.maximum.at(longest, pool.drafter_of[~pool.plain], pool.draft_length[~pool.plain])
-        exact = np.array([d.deterministic or not sampled for d in pool.drafters], bool)
+        exact = np.array([d.deterministic or not sampled for d in pool.drafters], bool) & ~pool.committed
         self.longest = np.where(inside & exact, longest, 0)
+        self._counted = [(d, n) for d, n in enumerate(self.longest.tolist()) if n]
         self.begin()
 
     def begin(self) -> None:
@@ -73,7 +77,7 @@ class LiveRevealer:
 
     def begin_round(self) -> None:
         """A round's tokens are about to be committed."""
-        self._agreement: list[Floats] = []
+        self._agreement: list[Floats | Sequence[float]] = []
         self.positions: list[int] = []
         self._resolved: list[Proposal] = []
 
@@ -83,7 +87,7 @@ class LiveRevealer:
         token: int,
         ends: bool,
         proposals: Sequence[list[int] | None],
-        chances: Floats,
+        chances: Floats | Sequence[float],
         signals: Signals,
     ) -> None:
         """``token`` is committed at ``position``.
@@ -95,15 +99,14 @@ class LiveRevealer:
             signals: [D, F] what each drafter showed before it.
         """
         self.positions.append(position)
-        self._agreement.append(np.where(self.inside, chances, np.nan))
-        shown = np.where(self.inside[:, None], signals, np.float32(np.nan))
-        for d in np.flatnonzero(self.longest).tolist():
+        self._agreement.append(chances)
+        for d, longest in self._counted:
             tokens = proposals[d]
-            if tokens is None and np.isnan(chances[d]):
+            if tokens is None and math.isnan(chances[d]):
                 continue
-            offered = int(self.longest[d]) if tokens is None else min(len(tokens), int(self.longest[d]))
+            offered = longest if tokens is None else min(len(tokens), longest)
             if offered:
-                self._open.append(Proposal(position, d, offered, tokens, shown))
+                self._open.append(Proposal(position, d, offered, tokens, signals))
         still: list[Proposal] = []
         for proposal in self._open:
             resolved = proposal.judge(token, bool(chances[proposal.drafter] == 1), ends)
@@ -112,26 +115,19 @@ class LiveRevealer:
 
     def reveal(self, lane: int = 0) -> Revealed:
         """What the last round's tokens revealed, as rows of ``lane``; rows by start, then drafter."""
-        rows = [(p, False) for p in self._resolved] + [(p, True) for p in self._open if self._censored]
+        return gathered([(lane, self)])
+
+    def rows(self) -> list[tuple[Proposal, bool]]:
+        """What was resolved by the last round, and whether it is cut off at the frontier; by start, then drafter."""
+        rows = [(p, False) for p in self._resolved]
+        if self._censored:
+            rows += [(p, True) for p in self._open]
         rows.sort(key=lambda row: (row[0].start, row[0].drafter))
-        drafters = len(self.inside)
+        return rows
 
-        def column(values: list[int]) -> Ints:
-            return np.array(values, np.int64)
-
-        return Revealed(
-            lane=np.full(len(self.positions), lane, np.int64),
-            position=column(self.positions),
-            agreement=rounded(np.array(self._agreement).reshape(-1, drafters)).astype(np.float64),
-            start_lane=np.full(len(rows), lane, np.int64),
-            start=column([p.start for p, _ in rows]),
-            drafter=column([p.drafter for p, _ in rows]),
-            proposed=column([p.proposed for p, _ in rows]),
-            accepted=column([p.accepted for p, _ in rows]),
-            ended=np.array([p.ended for p, _ in rows], bool),
-            censored=np.array([c for _, c in rows], bool),
-            signals=np.array([p.signals for p, _ in rows], np.float32).reshape(-1, drafters, F),
-        )
+    def agreement(self) -> list[Floats | Sequence[float]]:
+        """[m] of [D], as committed: drafters out of scope are not left out yet."""
+        return self._agreement
 
 
 def revealer_of(pool: Pool, feedback: str, scope: str, censored: bool, *, sampled: bool) -> LiveRevealer | None:
@@ -146,6 +142,39 @@ def revealer_of(pool: Pool, feedback: str, scope: str, censored: bool, *, sample
     return LiveRevealer(pool, inside, sampled=sampled, censored=censored)
 
 
-def joined(parts: Sequence[Revealed]) -> Revealed:
-    """What several lanes revealed, as one; ``parts`` is not empty."""
-    return Revealed(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Revealed)))
+def gathered(parts: Sequence[tuple[int, LiveRevealer]]) -> Revealed:
+    """What the last round of several lanes, of one scope, revealed; ``parts`` (lane, its revealer) is not empty."""
+    inside = parts[0][1].inside
+    drafters = len(inside)
+    rows = [(lane, *row) for lane, revealer in parts for row in revealer.rows()]
+    committed = [(lane, p) for lane, revealer in parts for p in revealer.positions]
+    agreement = [values for _, revealer in parts for values in revealer.agreement()]
+    chances = rounded(np.array(agreement, np.float64).reshape(-1, drafters)).astype(np.float64)
+    chances[:, ~inside] = np.nan
+
+    def column(values: list[int]) -> Ints:
+        return np.array(values, np.int64)
+
+    return Revealed(
+        lane=column([lane for lane, _ in committed]),
+        position=column([p for _, p in committed]),
+        agreement=chances,
+        start_lane=column([lane for lane, _, _ in rows]),
+        start=column([p.start for _, p, _ in rows]),
+        drafter=column([p.drafter for _, p, _ in rows]),
+        proposed=column([p.proposed for _, p, _ in rows]),
+        accepted=column([p.accepted for _, p, _ in rows]),
+        ended=np.array([p.ended for _, p, _ in rows], bool),
+        censored=np.array([c for _, _, c in rows], bool),
+        signals=_signals([p.signals for _, p, _ in rows], inside),
+    )
+
+
+def _signals(shown: Sequence[Signals], inside: Bools) -> NDArray[np.float32]:
+    """[r, D, F]; the proposals of one start share one object, which is read once."""
+    distinct = {id(s): s for s in shown}
+    places = {key: at for at, key in enumerate(distinct)}
+    table = rounded(np.array(list(distinct.values()), np.float32).reshape(-1, len(inside), F))
+    table[:, ~inside] = np.nan
+    signals: NDArray[np.float32] = table[[places[id(s)] for s in shown]]
+    return signals

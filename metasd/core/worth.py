@@ -11,6 +11,9 @@ from metasd.core.costs import CostModel
 from metasd.core.pool import Pool
 from metasd.core.records import Bools, Floats, Ints
 
+DENT = 0.1
+"""By what share a pass has to take longer than a wider one before that is said."""
+
 
 class Worth:
     """What ``pays`` needs of a cost model and a pool, worked out once.
@@ -42,6 +45,21 @@ class Worth:
         """[B, K] whether the arm could be faster than plain decoding at ``context`` [B] tokens; plain is True."""
         longer = self._slope * (np.asarray(context) - self._context)
         return longer[:, None] > self.needed
+
+
+def dents(costs: CostModel, pool: Pool) -> list[tuple[int, int]]:
+    """Widths (narrow, wide) of measured passes that an arm's draft can need, of which the wider one takes less time.
+
+    By more than ``DENT``: less is noise of a measurement. Where several wider ones do, the fastest of them is named.
+    """
+    fit = costs.widths <= pool.max_draft_length + 1
+    widths, seconds = costs.widths[fit].astype(int), costs.verify_seconds[fit]
+    found = []
+    for i, width in enumerate(widths[:-1]):
+        best = i + 1 + int(np.argmin(seconds[i + 1 :]))
+        if seconds[best] * (1 + DENT) < seconds[i]:
+            found.append((int(width), int(widths[best])))
+    return found
 
 
 def hopeless(costs: CostModel, pool: Pool, context: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""Greedy answers of a target to many prompts at once: what tables are counted from.
+"""Greedy answers of a target to many prompts at once: what specialists are made from.
 
 Knows the target alone. An answer that falls into a loop is cut to the loop's first turn, or the loop would outweigh
 everything else. Batched float32 arithmetic may differ from decoding one prompt in the last bits, so an answer can
@@ -15,8 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from metasd.drafters.ngrams import ORDER
-from metasd.runtime.engine.forward import Forward
-from metasd.runtime.engine.support import croppable_cache
+from metasd.runtime.engine.engine import Engine
 from metasd.runtime.load import Target
 from metasd.runtime.stops import ends_in
 
@@ -28,11 +27,16 @@ Said = Callable[[int], None]
 
 @dataclass(slots=True)
 class Answer:
-    """One greedy answer: the end of the prompt it followed, its tokens, and why it stopped (ended, limit, looped)."""
+    """One greedy answer: the prompt it followed, its tokens, and why it stopped (ended, limit, looped)."""
 
-    before: list[int]
+    prompt: list[int]
     tokens: list[int]
     stop: str
+
+    @property
+    def before(self) -> list[int]:
+        """The end of the prompt."""
+        return self.prompt[-ORDER:]
 
 
 @torch.inference_mode()
@@ -55,14 +59,13 @@ def greedy_answers(
     attention = torch.tensor(
         [pad + [1] * len(p) for pad, p in zip(padding, prompts, strict=True)], device=target.device
     )
-    forward = Forward(target.model)
-    cache, alive = croppable_cache(target.model), list(range(len(prompts)))
+    engine, alive = Engine(target.model), list(range(len(prompts)))
     answers: list[list[int]] = [[] for _ in prompts]
     made = target.processors()
     processes = None if made is None else [made.text(prompt, max_new_tokens) for prompt in prompts]
     while alive:
         positions = (attention.cumsum(1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
-        logits = forward(tokens, cache, 1, mask=attention, positions=positions)[:, -1]
+        logits = engine.step(tokens, 1, mask=attention, positions=positions)[:, -1]
         if processes is not None:
             one_by_one = (processes[r].rows(prompts[r] + answers[r], logits[[i]]) for i, r in enumerate(alive))
             logits = torch.cat(list(one_by_one))
@@ -76,7 +79,7 @@ def greedy_answers(
                 yield _answer(prompts[row], answers[row], stop)
         kept = [i for i, stop in enumerate(stops) if stop is None]
         if 0 < len(kept) < len(alive):
-            cache.batch_select_indices(torch.tensor(kept, device=target.device))
+            engine.select(kept)
             attention, chosen = attention[kept], chosen[kept]
         alive = [alive[i] for i in kept]
         tokens = chosen[:, None]
@@ -93,7 +96,7 @@ def _stop(answer: list[int], target: Target, limit: int, ends: Sequence[str]) ->
 
 def _answer(prompt: list[int], tokens: list[int], stop: str) -> Answer:
     kept = len(tokens) - LOOP_WINDOW + loop_period(tokens) if stop == "looped" else len(tokens)
-    return Answer(prompt[-ORDER:], tokens[:kept], stop)
+    return Answer(prompt, tokens[:kept], stop)
 
 
 def loop_period(tokens: Sequence[int]) -> int:

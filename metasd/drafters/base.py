@@ -116,6 +116,12 @@ class Drafter(Protocol):
     def draft(self, length: int) -> Draft:
         """At most ``length`` >= 1 tokens that may follow; fewer, or none, when the drafter has no more to say."""
 
+    def everywhere(self, prompt: Sequence[int], answer: Sequence[int], length: int) -> Any:
+        """Its drafts of ``length`` tokens at every start of ``answer``, for a recorder, where they depend on more than
+        tokens (``runtime.heads.everywhere``); None: they do not. The text must be one it ``watch``es.
+        """
+        return None
+
     def judged(self, count: int) -> Any:
         """Logits [count, V] it had for each of the last ``count`` committed tokens; catches up to do it.
 

@@ -27,7 +27,7 @@ class ContextIndex:
     """All runs of ``min_order`` to ``max_order`` tokens of one growing text.
 
     ``append`` costs one dictionary entry per order; ``longest`` one look-up per order. ``occurrences(run)`` are those
-    of one run, oldest first, None when it never occurred with a token behind it.
+    of one run, oldest first, None when it never occurred with a token behind it. Several drafters may read one index.
     """
 
     def __init__(self, min_order: int, max_order: int) -> None:
@@ -40,6 +40,8 @@ class ContextIndex:
         self.tokens: list[int] = []
         self._occurrences: dict[tuple[int, ...], list[int]] = {}
         self.occurrences = self._occurrences.get
+        self._matched: dict[int, int] = {}  # backward matches asked for here, by source; and those of one token before
+        self._matched_before: dict[int, int] = {}
         for token in tokens:
             self.append(token)
 
@@ -55,12 +57,14 @@ class ContextIndex:
             else:
                 known.append(here)
         tokens.append(token)
+        if self._matched or self._matched_before:
+            self._matched_before, self._matched = self._matched, {}
 
-    def longest(self) -> Match | None:
-        """The longest run at the end of the text that occurred before, None without one."""
+    def longest(self, least: int, most: int) -> Match | None:
+        """The longest run of ``least`` to ``most`` tokens at the end of the text that occurred before, or None."""
         tokens, occurrences = self.tokens, self._occurrences
         length = len(tokens)
-        for order in range(min(self.max_order, length), self.min_order - 1, -1):
+        for order in range(min(most, length), least - 1, -1):
             known = occurrences.get(tuple(tokens[length - order :]))
             if known is not None:
                 return Match(order, known)
@@ -68,11 +72,21 @@ class ContextIndex:
 
     def backward_match(self, source: int) -> int:
         """Tokens before ``source`` that equal the text's last ones, at most ``MATCH_CAP``."""
+        matched = self._matched.get(source)
+        if matched is None:
+            matched = self._match(source)
+            self._matched[source] = matched
+        return matched
+
+    def _match(self, source: int) -> int:
         tokens = self.tokens
-        length = len(tokens)
+        last = len(tokens) - 1
         most = min(MATCH_CAP, source)
         matched = 0
-        while matched < most and tokens[source - 1 - matched] == tokens[length - 1 - matched]:
+        before = self._matched_before.get(source - 1)
+        if before is not None and tokens[source - 1] == tokens[last]:
+            matched = min(before + 1, most)  # a copy that went on
+        while matched < most and tokens[source - 1 - matched] == tokens[last - matched]:
             matched += 1
         return matched
 

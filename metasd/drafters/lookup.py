@@ -46,6 +46,7 @@ class LookupDrafter(TextDrafterBase):
         if occurrence not in ("latest", "earliest"):
             raise UsageError(f"occurrence {occurrence!r} is unknown; use latest or earliest")
         self._set_up(draft_length, ContextIndex(min_match, max_match))
+        self._least, self._most = min_match, max_match
         self._pick = -1 if occurrence == "latest" else 0
         settings = {
             "draft_length": draft_length,
@@ -56,7 +57,7 @@ class LookupDrafter(TextDrafterBase):
         self.info = DrafterInfo(name, "lookup", free=True, deterministic=True, settings=settings)
 
     def find(self) -> Finding | None:
-        match = self.index.longest()
+        match = self.index.longest(self._least, self._most)
         if match is None:
             return None
         self._occurrences = match.occurrences
@@ -76,16 +77,20 @@ class LookupDrafter(TextDrafterBase):
         return Evidence(
             match_length=self.index.backward_match(source),
             proposal_length=length,
-            share=sum(tokens[o] == found.token for o in asked) / len(asked),
+            share=[tokens[o] for o in asked].count(found.token) / len(asked),
             latest=float(tokens[other] == found.token),
             depth=depth,
             in_prompt=source < self.prompt_length,
             from_table=False,
         )
 
+    def offered(self, found: Finding, length: int) -> list[int]:
+        source = self._source(found)
+        return self.index.tokens[source : source + length]
+
     def propose(self, found: Finding, length: int) -> Draft:
         tokens, source = self.index.tokens, self._source(found)
-        copied = tokens[source : source + length]
+        copied = self.offered(found, length)
         asked = voters(source, self._occurrences)
         confidence = []
         for ahead, token in enumerate(copied):

@@ -99,11 +99,11 @@ class TableSource:
 
     def __init__(self, table: Table) -> None:
         self.reach = table.order
-        self._get = table.get
+        self.get = table.get
 
     def suggest(self, context: Run) -> list[Suggestion]:
         """At most one token a length."""
-        suggested, get, size = list[Suggestion](), self._get, len(context)
+        suggested, get, size = list[Suggestion](), self.get, len(context)
         for order in range(1, min(self.reach, size) + 1):
             entry = get(context[size - order :])
             if entry is None:

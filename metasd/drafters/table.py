@@ -8,16 +8,13 @@ does; else the next shorter run is tried. A draft ends where no run is known.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-from metasd.core import jsontext
+from metasd.core import poolfolder
 from metasd.core.errors import UsageError
 from metasd.core.pool import DrafterInfo
-from metasd.core.prompts import TOTAL
 from metasd.drafters.base import Draft
 from metasd.drafters.index import RECENT, ContextIndex, other_than
 from metasd.drafters.ngrams import ORDER, NgramCounts, NgramTable, Table
@@ -94,10 +91,9 @@ class TableDrafter(TextDrafterBase):
         if largest >= vocabulary:
             raise UsageError(f"{problem} and has token {largest}, which this target, of {vocabulary}, lacks")
 
-    def begin(self, prompt: Sequence[int], key: np.uint64 | None = None) -> None:
+    def closed(self) -> None:
         if self._grown is not None:
             self._learn(self._grown)
-        super().begin(prompt, key)
 
     def _learn(self, counts: NgramCounts) -> None:
         """Count the answer just finished, up to the limit."""
@@ -137,6 +133,9 @@ class TableDrafter(TextDrafterBase):
             from_table=False,
         )
 
+    def offered(self, found: Finding, length: int) -> list[int]:
+        return [s.token for s in self._walk(length)[:length]]
+
     def propose(self, found: Finding, length: int) -> Draft:
         steps = self._walk(length)[:length]
         return Draft([s.token for s in steps], [s.confidence for s in steps])
@@ -157,17 +156,21 @@ class TableDrafter(TextDrafterBase):
 
     def _next(self, tail: tuple[int, ...]) -> Step | None:
         """What follows ``tail``, by its longest known end."""
-        tokens = self.index.tokens
-        for order in range(len(tail), 0, -1):
-            run = tail[-order:]
-            known = self.index.occurrences(run)
+        tokens, occurrences, entries = self.index.tokens, self.index.occurrences, self.table.get
+        order = len(tail)
+        while order:
+            known = occurrences(tail)
             if known is not None:
                 recent = known[-RECENT:]
-                token = tokens[recent[-1]]
-                return Step(token, sum(tokens[o] == token for o in recent) / len(recent), order, recent[-1])
-            entry = self.table.get(run)
+                last = recent[-1]
+                token = tokens[last]
+                share = 1.0 if len(recent) == 1 else [tokens[o] for o in recent].count(token) / len(recent)
+                return Step(token, share, order, last)
+            entry = entries(tail)
             if entry is not None:
                 return Step(entry[0], entry[1], order, None)
+            tail = tail[1:]
+            order -= 1
         return None
 
 
@@ -190,15 +193,10 @@ def resolve(path: str) -> Path:
 
 def tables_of(folder: str) -> list[str]:
     """The tables of a folder that ``metasd distill`` wrote, one a domain. Raises UsageError for another folder."""
-    try:
-        rows = jsontext.loads((Path(folder) / "manifest.json").read_bytes())["tables"]
-        files = {str(row["domain"]): str(Path(folder) / row["file"]) for row in rows}
-    except (OSError, ValueError, KeyError, TypeError):
-        files = {}
-    if not files:
+    found = [member.path for member in poolfolder.members(folder) if member.kind == "table"]
+    if not found:
         raise UsageError(f"{folder} is no folder of tables that metasd distill wrote; a model is model:path={folder}")
-    whole = files.pop(TOTAL, None)
-    return list(files.values()) or [str(whole)]
+    return found
 
 
 def default_name(path: str | None) -> str:

@@ -1,4 +1,4 @@
-"""What lookup and table share: reading the text one token at a time and keeping score of the own first proposal.
+"""What text drafters share: reading the text one token at a time and keeping score of the own first proposal.
 
 Knows a ``ContextIndex`` and the names of the signals; where proposals come from is the subclass's business.
 """
@@ -20,7 +20,7 @@ from metasd.drafters.index import ContextIndex
 FAST, SLOW = 0.2, 0.05
 """Rates of the two exponential averages of hits."""
 
-_UNKNOWN = np.full(F, np.nan, np.float32)
+_NAN = float("nan")
 _MATCH, _LENGTH = INDEX["match_length"], INDEX["proposal_length"]
 _SHARE, _LATEST, _DEPTH = INDEX["share"], INDEX["latest"], INDEX["depth"]
 _PROMPT, _TABLE, _FAILURES = INDEX["in_prompt"], INDEX["from_table"], INDEX["failures"]
@@ -79,8 +79,11 @@ class Evidence:
 class TextDrafterBase(TextDrafter):
     """A drafter that copies tokens it has seen.
 
-    Subclasses write ``find`` (the first proposed token), ``evidence`` and ``propose``; all three read
+    Subclasses write ``find`` (the first proposed token), ``evidence``, ``offered`` and ``propose``; all four read
     ``self.index`` and change nothing. Scoring starts with the answer: prompt tokens are indexed, not scored.
+
+    Several of them may read one index that somebody else keeps up (``share``): at every token that one lets all of them
+    ``score`` it, adds it to the index, and lets all of them know (``took``).
     """
 
     draft_length: int
@@ -94,7 +97,7 @@ class TextDrafterBase(TextDrafter):
             raise UsageError(f"draft_length {draft_length} is too small; a text drafter needs at least 1")
         self.draft_length = draft_length
         self.index = index
-        self._start_text(())
+        self.opened(0)
 
     # -- the protocol -------------------------------------------------------------------------------------------
 
@@ -103,7 +106,9 @@ class TextDrafterBase(TextDrafter):
         return False
 
     def begin(self, prompt: Sequence[int], key: np.uint64 | None = None) -> None:
-        self._start_text(prompt)
+        self.closed()
+        self.index.begin(int(t) for t in prompt)
+        self.opened(len(prompt))
 
     def extend(self, tokens: Sequence[int]) -> None:
         self._scored = [self._commit(token) for token in tokens]
@@ -113,18 +118,7 @@ class TextDrafterBase(TextDrafter):
         return np.array(self._scored, np.float64)
 
     def look(self) -> Look:
-        score, signals = self._score, _UNKNOWN.copy()
-        signals[_RUN], signals[_HIT_FAST], signals[_HIT_SLOW] = score.run, score.hit_fast, score.hit_slow
-        found = self._found()
-        if found is None:
-            signals[_MATCH] = signals[_LENGTH] = 0
-            return Look(False, rounded(signals))
-        seen = self.evidence(found)
-        signals[_MATCH], signals[_LENGTH] = seen.match_length, seen.proposal_length
-        signals[_SHARE], signals[_LATEST], signals[_DEPTH] = seen.share, seen.latest, seen.depth
-        signals[_PROMPT], signals[_TABLE] = seen.in_prompt, seen.from_table
-        signals[_FAILURES] = score.failures.get(found.source, 0)
-        return Look(True, rounded(signals))
+        return Look(self.ready(), rounded(np.array(self.shown(), np.float32)))
 
     def draft(self, length: int) -> Draft:
         """At most min(length, draft_length) tokens; a shorter draft is always the beginning of a longer one."""
@@ -132,6 +126,61 @@ class TextDrafterBase(TextDrafter):
         if found is None or length < 1:
             return Draft([], [])
         return self.propose(found, min(length, self.draft_length))
+
+    # -- on an index that somebody else keeps up ------------------------------------------------------------------
+
+    def share(self, index: ContextIndex) -> None:
+        """Read ``index`` from now on."""
+        self.index = index
+
+    def closed(self) -> None:
+        """The text in the index is over; a drafter that grows learns its answer."""
+        return
+
+    def opened(self, prompt: int) -> None:
+        """A text has begun, of which the first ``prompt`` tokens are in the index."""
+        self.prompt_length = prompt
+        self._score = Score()
+        self._scored = []
+        self._known = None
+
+    def score(self, token: int) -> float:
+        """How the first proposal fares against ``token``, which comes next: 1, 0, or NaN without one."""
+        found = self._found()
+        if found is None:
+            self._score.skip()
+            return _NAN
+        hit = found.token == token
+        self._score.add(found.source, hit)
+        return float(hit)
+
+    def took(self, token: int) -> None:
+        """``token`` has joined the index."""
+        self._known = None
+
+    def ready(self) -> bool:
+        """Whether it has a proposal now."""
+        return self._found() is not None
+
+    def shown(self) -> list[float]:
+        """[F] the signals, before rounding."""
+        score, signals = self._score, [_NAN] * F
+        signals[_RUN], signals[_HIT_FAST], signals[_HIT_SLOW] = score.run, score.hit_fast, score.hit_slow
+        found = self._found()
+        if found is None:
+            signals[_MATCH] = signals[_LENGTH] = 0
+            return signals
+        seen = self.evidence(found)
+        signals[_MATCH], signals[_LENGTH] = seen.match_length, seen.proposal_length
+        signals[_SHARE], signals[_LATEST], signals[_DEPTH] = seen.share, seen.latest, seen.depth
+        signals[_PROMPT], signals[_TABLE] = seen.in_prompt, seen.from_table
+        signals[_FAILURES] = score.failures.get(found.source, 0)
+        return signals
+
+    def offer(self, length: int) -> list[int]:
+        """The tokens of ``draft(length)``, without confidences."""
+        found = self._found()
+        return [] if found is None or length < 1 else self.offered(found, min(length, self.draft_length))
 
     # -- what a drafter writes ----------------------------------------------------------------------------------
 
@@ -144,17 +193,14 @@ class TextDrafterBase(TextDrafter):
         """The signals of ``found``."""
 
     @abstractmethod
+    def offered(self, found: Finding, length: int) -> list[int]:
+        """The tokens that ``propose`` would say."""
+
+    @abstractmethod
     def propose(self, found: Finding, length: int) -> Draft:
         """At most ``length`` tokens, the first being ``found.token``."""
 
     # -- helpers ------------------------------------------------------------------------------------------------
-
-    def _start_text(self, prompt: Sequence[int]) -> None:
-        self.index.begin(int(t) for t in prompt)
-        self.prompt_length = len(prompt)
-        self._score = Score()
-        self._scored = []
-        self._known = None
 
     def _found(self) -> Finding | None:
         if self._known is None:
@@ -164,12 +210,7 @@ class TextDrafterBase(TextDrafter):
     def _commit(self, token: int) -> float:
         """Score the first proposal against ``token``, then take it into the text."""
         token = int(token)
-        found = self._found()
+        scored = self.score(token)
         self.index.append(token)
-        self._known = None
-        if found is None:
-            self._score.skip()
-            return float("nan")
-        hit = found.token == token
-        self._score.add(found.source, hit)
-        return float(hit)
+        self.took(token)
+        return scored

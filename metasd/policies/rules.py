@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
 
 from metasd.core.errors import UsageError
+from metasd.core.pool import DRAFT_LENGTH
 from metasd.core.records import Bools, Context, Ints, Rounds
 from metasd.core.signals import INDEX
 from metasd.policies.base import Policy, best
@@ -51,7 +53,8 @@ class LookupFirst(Rule):
     """Lookup where the text's end matches at least ``threshold`` tokens, else the arm called ``otherwise``.
 
     The rule that vLLM, llama.cpp and others ship as a fixed priority. ``drafter`` names the lookup drafter, or its arm
-    where it has several. ``otherwise`` is by default the first arm of another drafter, and plain decoding without one.
+    where it has several; of those the one nearest to the usual draft length is taken. ``otherwise`` is by default the
+    first other drafter, at the length nearest to that, and plain decoding without one.
     Where the wanted arm is not allowed, the other of the two is played, then the first arm allowed.
     """
 
@@ -64,14 +67,23 @@ class LookupFirst(Rule):
         self.threshold, self.drafter, self.otherwise = threshold, drafter, otherwise
 
     def allocate(self, lanes: int, arms: int) -> None:
-        self._lookup = self.pool.index(self.drafter)
+        of = [i for i, a in enumerate(self.pool.arms) if a.drafter >= 0 and self._name(a.drafter) == self.drafter]
+        self._lookup = self._nearest(of, DRAFT_LENGTH) if of else self.pool.index(self.drafter)
         self._otherwise = self._default() if self.otherwise is None else self.pool.index(self.otherwise)
 
     def _default(self) -> int:
-        lookup = self.pool.arms[self._lookup].drafter
-        others = [i for i, a in enumerate(self.pool.arms) if a.drafter not in (-1, lookup)]
-        plain = [i for i, a in enumerate(self.pool.arms) if a.drafter == -1]
-        return (others or plain or [self._lookup])[0]
+        arms, lookup = self.pool.arms, self.pool.arms[self._lookup]
+        others = [i for i, a in enumerate(arms) if a.drafter not in (-1, lookup.drafter)]
+        if others:
+            return self._nearest([i for i in others if arms[i].drafter == arms[others[0]].drafter], lookup.draft_length)
+        return next((i for i, a in enumerate(arms) if a.drafter == -1), self._lookup)
+
+    def _name(self, drafter: int) -> str:
+        return self.pool.drafters[drafter].name
+
+    def _nearest(self, arms: Sequence[int], length: int) -> int:
+        """The first of ``arms`` whose draft length is nearest to ``length``."""
+        return min(arms, key=lambda i: abs(self.pool.arms[i].draft_length - length))
 
     def choose(self, context: Context, allowed: Bools) -> Ints:
         if context.signals is None:

@@ -22,6 +22,7 @@ from torch import Tensor
 from metasd.core import noise
 from metasd.record.columns import Branches, Column, draw, rejected
 from metasd.record.reader import ROOT, Reader
+from metasd.record.starts import Starts
 from metasd.record.trie import RecordedText, Trie
 from metasd.runtime.sampling import Sampling
 
@@ -62,19 +63,33 @@ class Chains:
         self.vocabulary, self.elements = vocabulary, elements
         self.sampled = not sampling.greedy
 
-    def run(self, text: RecordedText, written: Mapping[int, Column]) -> tuple[TextFacts, dict[int, Column]]:
-        """Fill the overlap of ``written``, the text drafters' columns, and make the model drafters' columns."""
+    def run(
+        self, text: RecordedText, written: Mapping[int, Column], spread: Mapping[int, Starts] | None = None
+    ) -> tuple[TextFacts, dict[int, Column]]:
+        """Fill the overlap of ``written``, the text drafters' columns, and make the model drafters' columns.
+
+        spread: heads, whose columns are theirs.
+        """
+        spread = spread or {}
         branches = {d: Branches.empty(len(text.answer), m) for d, (_, m) in self.models.items()}
-        facts = self._along(text, written, branches)
+        facts = self._along(text, written, branches, spread)
         for found in branches.values():
             found.find_starts(text.answer, self.sampled, text.room)
-        self._beside(text, written, branches)
+        for starts in spread.values():
+            starts.go_on()
+        self._beside(text, written, branches, spread)
         columns = {d: found.column(text.answer, self.sampled) for d, found in branches.items()}
-        return facts, columns
+        return facts, columns | {d: starts.column for d, starts in spread.items()}
 
     # -- on the text --------------------------------------------------------------------------------------------
 
-    def _along(self, text: RecordedText, written: Mapping[int, Column], branches: Mapping[int, Branches]) -> TextFacts:
+    def _along(
+        self,
+        text: RecordedText,
+        written: Mapping[int, Column],
+        branches: Mapping[int, Branches],
+        spread: Mapping[int, Starts],
+    ) -> TextFacts:
         """The passes over the text: margin, parity, and everything that lies on the text."""
         facts = TextFacts(np.zeros(len(text.answer), np.float32))
         first = len(text.prompt)
@@ -87,6 +102,8 @@ class Chains:
                 local = torch.as_tensor(t + depth - rows[0], device=p.device)
                 drafted = torch.as_tensor(column.tokens[t, depth], device=p.device)
                 column.overlap[t, depth] = p[local, drafted].cpu().numpy()
+            for starts in spread.values():
+                starts.along(rows, p)
             for (d, found), q_logits in zip(branches.items(), others, strict=True):
                 self._leave_text(text, d, found, rows, p, q_logits)
         return facts
@@ -138,13 +155,19 @@ class Chains:
     def _uniforms(
         self, text: RecordedText, d: int, found: Branches, s: NDArray[np.int64], i: int
     ) -> NDArray[np.float64]:
-        key = noise.mix(np.array([text.key], np.uint64) + np.uint64(d + 1))  # an array: scalars warn of wrapping
-        return noise.uniform_at(key, s * found.depth + i)
+        return noise.uniform_at(text.key_of(d), s * found.depth + i)
 
     # -- beside the text ----------------------------------------------------------------------------------------
 
-    def _beside(self, text: RecordedText, written: Mapping[int, Column], branches: Mapping[int, Branches]) -> None:
+    def _beside(
+        self,
+        text: RecordedText,
+        written: Mapping[int, Column],
+        branches: Mapping[int, Branches],
+        spread: Mapping[int, Starts],
+    ) -> None:
         """Everything behind the first disagreement, a block of positions at a time."""
+        written = {**written, **{d: starts.column for d, starts in spread.items()}}
         leaving = {d: column.leaving() for d, column in written.items()}
         asked = np.zeros(len(text.answer) + 1, bool)
         for found in branches.values():
@@ -158,7 +181,7 @@ class Chains:
             inside = positions[at : at + block]
             q = {d: self._grow_drafts(text, d, branches[d], inside) for d in branches}
             for trie in self._tries(text, inside, written, branches, leaving):
-                self._judge(trie, written, branches, q)
+                self._judge(trie, written, branches, q, spread)
 
     def _grow_drafts(
         self, text: RecordedText, d: int, found: Branches, inside: NDArray[np.int64]
@@ -220,12 +243,16 @@ class Chains:
         written: Mapping[int, Column],
         branches: Mapping[int, Branches],
         q: Mapping[int, dict[int, tuple[dict[int, int], Tensor]]],
+        spread: Mapping[int, Starts],
     ) -> None:
         """One pass of the target over ``trie``; writes the overlaps it was asked for."""
         p = self.sampling.probs(self.target.grow(trie.tokens, trie.seen, trie.parents))
         self.target.drop()
         for d, asked in trie.text.items():
             node, t, depth = (np.array(x) for x in zip(*asked, strict=True))
+            if d in spread:
+                spread[d].beside(t, depth, p[torch.as_tensor(node, device=p.device)])
+                continue
             drafted = torch.as_tensor(written[d].tokens[t, depth], device=p.device)
             written[d].overlap[t, depth] = p[torch.as_tensor(node, device=p.device), drafted].cpu().numpy()
         for d, asked in trie.model.items():

@@ -69,12 +69,19 @@ def walk(drafter: TextDrafter, prompt: Sequence[int], answer: Sequence[int], len
         m = len(draft.tokens)
         column.tokens[t, :m], column.confidence[t, :m], column.proposed[t] = draft.tokens, draft.confidence, m
         drafter.extend([token])
+    column.accepted[:] = agreement(column, answer)
+    return column
+
+
+def agreement(column: Column, answer: Sequence[int]) -> Ints64:
+    """[T] leading tokens of each chain that are the text's."""
+    T, length = column.tokens.shape
     told = np.full(T + length, -1, np.int64)  # no token after the end: nothing agrees with it
     told[:T] = answer
     agrees = column.tokens == told[np.arange(T)[:, None] + np.arange(length)]
     agrees &= np.arange(length) < column.proposed[:, None]
-    column.accepted[:] = np.cumprod(agrees, axis=1).sum(axis=1)
-    return column
+    counted: Ints64 = np.cumprod(agrees, axis=1).sum(axis=1)
+    return counted
 
 
 @dataclass(slots=True)

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from metasd.runtime.engine.cache import CachedModel
-from metasd.runtime.engine.forward import Forward, Mask
+from metasd.runtime.engine.engine import Engine
+from metasd.runtime.engine.forward import Mask
 from metasd.runtime.engine.masks import additive
-from metasd.runtime.engine.support import apart, croppable_cache, packable, stated_limit, windows
+from metasd.runtime.engine.support import apart, packable, stated_limit, windows
 from metasd.runtime.engine.vocabulary import Fit
 
 ROOT = -1
@@ -96,8 +97,7 @@ class PackedReader:
 
     def __init__(self, model: Any, fit: Fit | None = None) -> None:
         self.model, self._fit = model, fit
-        self._forward = Forward(model)
-        self._cache = croppable_cache(model)
+        self._engine = Engine(model)
         seen = windows(model)
         if seen is None:
             raise ValueError(f"the config of {type(model).__name__} does not tell what its layers see")
@@ -106,7 +106,8 @@ class PackedReader:
         self._nodes = _Nodes()
 
     def read(self, tokens: Sequence[int], first: int, width: int) -> Iterator[tuple[int, Tensor]]:
-        self._cache, self._length, self._nodes = croppable_cache(self.model), 0, _Nodes()
+        self._engine.reset()
+        self._length, self._nodes = 0, _Nodes()
         # The prompt goes with the first rows: one pass when the answer is short.
         starts = [0, *range(first + width - 1, len(tokens), width)]
         for start, stop in zip(starts, [*starts[1:], len(tokens)], strict=True):
@@ -124,7 +125,7 @@ class PackedReader:
 
     def drop(self) -> None:
         if len(self._nodes):
-            self._cache.crop(-len(self._nodes))  # a negative count means "remove" in every release
+            self._engine.crop(self._length)
             self._nodes = _Nodes()
 
     def _mask(self, old: int) -> Mask:
@@ -142,7 +143,7 @@ class PackedReader:
     def _pass(self, tokens: list[int], positions: list[int], mask: Mask | None, keep: int) -> Tensor:
         known = tokens if self._fit is None else self._fit.tokens(tokens).tolist()
         ids, at = torch.tensor([[known], [positions]], device=self.model.device)
-        logits = self._forward(ids, self._cache, keep, mask=mask, positions=at)[0]
+        logits = self._engine.step(ids, keep, mask=mask, positions=at)[0]
         return self._fit(logits) if self._fit else logits
 
 

@@ -20,9 +20,11 @@ from metasd.record.chains import Chains
 from metasd.record.columns import Column, draw, walk
 from metasd.record.processed import ProcessedReader
 from metasd.record.reader import PackedReader, Reader, reader_for
+from metasd.record.starts import Starts
 from metasd.record.trie import RecordedText
 from metasd.runtime.conversation import EncodedPrompt
 from metasd.runtime.engine.cache import CachedModel
+from metasd.runtime.engine.features import wanted
 from metasd.runtime.load import Target, check_fits, context_limit
 from metasd.runtime.processors import RowProcessors
 from metasd.runtime.sampling import Sampling
@@ -58,8 +60,9 @@ class Recorder:
         self.target, self.drafters, self.sampling, self.budget, self.seed = target, drafters, sampling, budget, seed
         self.lengths = pool.longest
         self.models = {d: x for d, x in enumerate(drafters) if x.causal is not None}
+        self.heads = {d: x for d, x in enumerate(drafters) if x.info.needs}
         self.writers: dict[int, TextDrafter] = {
-            d: cast(TextDrafter, drafter) for d, drafter in enumerate(drafters) if d not in self.models
+            d: cast(TextDrafter, x) for d, x in enumerate(drafters) if d not in {*self.models, *self.heads}
         }
         for drafter in self.writers.values():
             if not (drafter.info.free and drafter.info.deterministic):
@@ -71,7 +74,10 @@ class Recorder:
         self.seconds: dict[str, float] = {}
         self.tokens = 0
         self.mismatches: dict[str, int] = {}
-        self._cached = CachedModel(target.model)
+        features = wanted([d.info.needs for d in drafters])
+        self._cached = CachedModel(target.model, features)
+        for head in self.heads.values():
+            head.watch(features)
         self._processors = target.processors()
         reader: Reader = reader_for(target.model)
         causals = {d: cast(Causal, x.causal) for d, x in self.models.items()}
@@ -113,7 +119,7 @@ class Recorder:
             written = {d: walk(x, prompt, answer, int(self.lengths[d])) for d, x in self.writers.items()}
         text = RecordedText(prompt, answer, self._readable(prompt), int(noise.key(self.seed, name, "draft")))
         with self.stage("passes"):
-            facts, modelled = self._comparison.run(text, written)
+            facts, modelled = self._comparison.run(text, written, self._spread(text))
         if facts.mismatches:
             self.mismatches[name] = facts.mismatches
         self.tokens += len(answer)
@@ -137,6 +143,15 @@ class Recorder:
             self.seconds[kind] = self.seconds.get(kind, 0.0) + seconds
         self.tokens += told["tokens"]
         self.mismatches |= told["mismatches"]
+
+    def _spread(self, text: RecordedText) -> dict[int, Starts]:
+        """What the heads draft at every start, read from the states that plain decoding left."""
+        made: dict[int, Starts] = {}
+        for d, head in self.heads.items():
+            length = int(self.lengths[d])
+            drafts = head.everywhere(text.prompt, text.answer, length)
+            made[d] = Starts(drafts, text.answer, length, self.sampling, text.key_of(d))
+        return made
 
     def _readable(self, prompt: Sequence[int]) -> int:
         """Tokens up to which a text and drafts behind its end can be read: no draft may cross a rotary switch."""

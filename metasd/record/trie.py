@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
+from metasd.core import noise
 from metasd.record.reader import ROOT
 
 Asked = tuple[int, int, int]
@@ -26,6 +30,10 @@ class RecordedText:
     @property
     def tokens(self) -> list[int]:
         return [*self.prompt, *self.answer]
+
+    def key_of(self, d: int) -> NDArray[np.uint64]:
+        """[1] noise of drafter ``d``."""
+        return noise.mix(np.array([self.key], np.uint64) + np.uint64(d + 1))  # an array: scalars warn of wrapping
 
     @property
     def room(self) -> int:

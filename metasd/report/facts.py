@@ -101,6 +101,27 @@ _TABLE = (
 )
 
 
+def show_trained(kind: str, made: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """Print the heads or models that ``metasd distill`` made, with what they do on held-out answers of every domain."""
+    rows = [dict(h) | {"megabytes": h["bytes"] / 1e6} for h in made]
+    domains = list(dict.fromkeys(d for h in made for d in h["acceptance"]))
+    for row in rows:
+        row |= {f"on {d}": found["tokens_per_round"] for d, found in row["acceptance"].items()}
+    columns = (*_TRAINED, *((f"on {d}", f"on {d}", ".2f") for d in domains))
+    _print_rows(f"trained {kind}: tokens a round on held-out answers", rows, columns, console)
+
+
+_TRAINED = (
+    ("domain", "domain", ""),
+    ("size, MB", "megabytes", ",.1f"),
+    ("answers", "answers", ",d"),
+    ("tokens", "tokens", ",d"),
+    ("held out", "held_out", ",d"),
+    ("loss", "loss", ".3f"),
+    ("seconds", "seconds", ",.0f"),
+)
+
+
 def show_forecasts(forecasts: Sequence[Mapping[str, Any]], console: Console) -> None:
     """Print what replays promised of a run, one row a policy; nothing where there was no clock."""
     known = [dict(f) for f in forecasts if f["predicted"] is not None]

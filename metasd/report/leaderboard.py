@@ -33,16 +33,22 @@ _IN_ROUNDS = (
 _WITH_INTERVAL = {"difference"}  # the JSON has them all; a terminal has 100 columns
 
 
-def show(document: Mapping[str, Any], console: Console) -> None:
+def show(document: Mapping[str, Any], console: Console, *, by_domain: bool = False) -> None:
     """Print one table a trace (and one over all traces), best policy first, comparators below.
 
     Best is fastest where a clock is known, and fewest rounds where not.
+    by_domain: also one a domain of each trace.
     """
     reference = document["config"]["reference"]
     for trace in dict.fromkeys(r["trace"] for r in document["results"]):
-        rows = ranked([r for r in document["results"] if r["trace"] == trace and r["domain"] == ALL])
+        those = [r for r in document["results"] if r["trace"] == trace]
         beside = [c for c in document["comparators"] if c["trace"] == trace and shown_beside(c)]
-        console.print(_table(trace, rows, beside, reference))
+        name = "all traces" if trace == ALL else trace
+        console.print(_table(name, ranked([r for r in those if r["domain"] == ALL]), beside, reference))
+        for domain in dict.fromkeys(r["domain"] for r in those if by_domain and r["domain"] != ALL):
+            console.print(
+                _table(f"{name}, {domain}", ranked([r for r in those if r["domain"] == domain]), [], reference)
+            )
     several = len(document["traces"]) > 1
     for trace in document["traces"]:
         for note in trace["notes"]:
@@ -54,7 +60,8 @@ def show(document: Mapping[str, Any], console: Console) -> None:
 
 def rate_of(row: Mapping[str, Any]) -> str:
     """The rate that ranks ``row``: tokens a second where a clock is known, else tokens a round."""
-    return "tokens_per_second" if row.get("currency") == "seconds" else "tokens_per_round"
+    timed = row["currency"] == "seconds" if "currency" in row else row["tokens_per_second"] is not None
+    return "tokens_per_second" if timed else "tokens_per_round"
 
 
 def ranked(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -67,13 +74,12 @@ def shown_beside(comparator: Mapping[str, Any]) -> bool:
     return bool(comparator["comparator"] != "fixed arm" or comparator["arm"] == PLAIN)
 
 
-def _table(trace: str, rows: Sequence[Mapping[str, Any]], beside: Sequence[Mapping[str, Any]], reference: str) -> Table:
+def _table(name: str, rows: Sequence[Mapping[str, Any]], beside: Sequence[Mapping[str, Any]], reference: str) -> Table:
     timed = any(r["currency"] == "seconds" for r in rows)
     prompts, seeds = (rows[0]["prompts"], rows[0]["seeds"]) if rows else (0, 0)
-    name = "all traces" if trace == ALL else trace
     table = Table(
         title=words(f"{shown.name(name)}: {prompts} prompts, {seeds} seeds, {_intervals(rows)}", "bold", None),
-        caption=_caption(rows, timed, reference),
+        caption=_caption(rows, reference),
         title_justify="left",
         caption_justify="left",
         box=None,
@@ -92,17 +98,14 @@ def _table(trace: str, rows: Sequence[Mapping[str, Any]], beside: Sequence[Mappi
     return table
 
 
-def _caption(rows: Sequence[Mapping[str, Any]], timed: bool, reference: str) -> Text | None:
+def _caption(rows: Sequence[Mapping[str, Any]], reference: str) -> Text | None:
     lines = (
         ["* keeps what it learned from prompt to prompt: its intervals cover runs too, a single run has none."]
         if any(r["reset"] != "prompt" for r in rows)
         else []
     )
-    if timed and not all(r["oracle_seconds_exact"] for r in rows):
-        gap = max(r["oracle_seconds_gap"] or 0.0 for r in rows)
-        lines.append(
-            f"The optimum in seconds is a lower bound, so shares of it are too: at most {gap:.1%} below the best."
-        )
+    if bound := bound_words(rows):
+        lines.append(bound)
     if rows:
         lines.append("Regret is to the best fixed arm of all prompts.")
     same = [r["policy"] for r in rows if r["runs"]["alike"]]
@@ -112,6 +115,14 @@ def _caption(rows: Sequence[Mapping[str, Any]], timed: bool, reference: str) -> 
     if unclear:
         lines.append(f"Not told from {reference} (5 %, Holm): {', '.join(unclear)}.")
     return words(" ".join(lines), "dim", None) if lines else None
+
+
+def bound_words(rows: Sequence[Mapping[str, Any]]) -> str:
+    """How far the optimum in seconds may lie below the best schedule; empty where it is exact or no clock is known."""
+    if not any(r.get("oracle_seconds") for r in rows) or all(r["oracle_seconds_exact"] for r in rows):
+        return ""
+    gap = max(r["oracle_seconds_gap"] or 0.0 for r in rows)
+    return f"The optimum in seconds is a lower bound, so shares of it are too: at most {gap:.1%} below the best."
 
 
 def _intervals(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 from metasd.core.errors import UsageError
-from metasd.core.pool import DRAFT_LENGTH
 from metasd.core.prompts import DEFAULT_DOMAIN, Message
 from metasd.policies import PolicyLike
 from metasd.runtime import contenders as live
@@ -40,7 +39,7 @@ class Chat:
         drafters: Sequence[str] = (),
         policy: PolicyLike = "default",
         max_new_tokens: int = 512,
-        draft_length: int = DRAFT_LENGTH,
+        draft_length: int | None = None,
         temperature: float = 0.0,
         top_k: int | None = None,
         top_p: float | None = None,

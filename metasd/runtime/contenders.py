@@ -103,15 +103,21 @@ Build = Callable[[], tuple[list[Drafter], Pool]]
 
 
 def contenders(
-    specs: Sequence[PolicyLike], build: Build, *, baseline: bool, prior: Mapping[str, Any] | None
+    specs: Sequence[PolicyLike],
+    build: Build,
+    *,
+    baseline: bool,
+    prior: Mapping[str, Any] | None,
+    length: int | None = None,
 ) -> list[Contender]:
     """The policies ``specs`` and, with ``baseline``, plain decoding and every fixed arm.
 
     build: makes fresh drafters and their pool; called once a contender. A fixed arm gets the one drafter it needs,
         so it is not charged for looking at the others; so does plain decoding, which needs none.
+    length: of the fixed arms that take part; None: all do.
     """
     chosen = [_chosen(spec, build, prior) for spec in specs]
-    return [_plain(baseline=True), *_fixed_arms(build), *chosen] if baseline else chosen
+    return [plain(baseline=True), *_fixed_arms(build, length), *chosen] if baseline else chosen
 
 
 def _chosen(spec: PolicyLike, build: Build, prior: Mapping[str, Any] | None) -> Contender:
@@ -120,25 +126,28 @@ def _chosen(spec: PolicyLike, build: Build, prior: Mapping[str, Any] | None) -> 
     if prior is not None:
         policy.set_prior(prior)
     if spec == PLAIN_SPEC or not pool.drafters:
-        return _plain(baseline=False)
+        return plain()
     return Contender(label(spec), policy, pool, drafters)
 
 
-def _plain(*, baseline: bool) -> Contender:
+def plain(*, baseline: bool = False) -> Contender:
+    """Plain decoding, with no drafter to feed."""
     return Contender(PLAIN_SPEC, make(PLAIN_SPEC), Pool([], [(-1, 0)]), [], baseline=baseline)
 
 
-def _fixed_arms(build: Build) -> list[Contender]:
-    found = []
+def _fixed_arms(build: Build, length: int | None) -> list[Contender]:
     _, pool = build()
-    for arm in pool.arms:
-        if arm.drafter < 0:
-            continue
-        drafters, _ = build()
-        own = Pool([pool.drafters[arm.drafter]], [(0, arm.draft_length)])
-        spec = f"fixed:arm={arm.name}"
-        found.append(Contender(spec, make(spec), own, [drafters[arm.drafter]], baseline=True))
-    return found
+    those = [a for a in pool.arms if a.drafter >= 0 and length in (None, a.draft_length)]
+    return [fixed_arm(build, arm.name, baseline=True) for arm in those]
+
+
+def fixed_arm(build: Build, name: str, *, baseline: bool = False) -> Contender:
+    """The arm called ``name``, with the one drafter it needs. Raises UsageError for a name that no arm has."""
+    drafters, pool = build()
+    arm = pool.arms[pool.index(name)]
+    own = Pool([pool.drafters[arm.drafter]], [(0, arm.draft_length)])
+    spec = f"fixed:arm={arm.name}"
+    return Contender(spec, make(spec), own, [drafters[arm.drafter]], baseline=baseline)
 
 
 def run(

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 from metasd.core.pieces import Speller, sources
-from metasd.core.pool import DRAFT_LENGTH
 from metasd.core.prompts import DEFAULT_DOMAIN, Message, Prompt, parse_messages
 from metasd.policies import PolicyLike
 from metasd.runtime import contenders as live
@@ -30,7 +29,7 @@ def generate(
     drafters: Sequence[str] = (),
     policy: PolicyLike = "default",
     max_new_tokens: int = 128,
-    draft_length: int = DRAFT_LENGTH,
+    draft_length: int | None = None,
     temperature: float = 0.0,
     top_k: int | None = None,
     top_p: float | None = None,
@@ -48,7 +47,8 @@ def generate(
         drafters: SPECs as for ``--drafter``; by default lookup and tables.
         policy: a SPEC as for ``--policy``, a policy class, or a policy object, which is copied.
         max_new_tokens: most tokens of the answer.
-        draft_length: tokens a drafter proposes in a round, unless its SPEC says otherwise.
+        draft_length: tokens a drafter proposes in a round, unless its SPEC says otherwise. None: 3 for drafters that
+            are named; those of the default pool have arms of 1, 2, 3, 4, 6 and 8.
         temperature: 0 decodes greedily: the text is ``model.generate(do_sample=False)``'s.
         top_k, top_p, seed: of sampling above temperature 0.
         stop: texts that end the answer and are left out of it.

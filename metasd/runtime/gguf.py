@@ -7,6 +7,7 @@ in: one copy, and one more where it is used in another dtype. ``metasd cache`` l
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import importlib.util
 import os
@@ -55,14 +56,16 @@ def sha256(path: Path) -> str:
 def converted(path: Path, dtype: str) -> Path:
     """The folder that ``path`` was converted into, in ``dtype``; converts it now if this content was never seen.
 
-    The folder appears by rename, so a process killed half-way leaves nothing that another would load. Raises
-    UsageError when the file is not a GGUF model, or a package that reading it needs is missing.
+    A copy that an earlier release of transformers made is taken: what it saved, a later one reads. The folder appears
+    by rename, so a process killed half-way leaves nothing that another would load. Raises UsageError when the file is
+    not a GGUF model, or a package that reading it needs is missing.
     """
     import transformers
 
-    folder = cache_folder() / f"{path.stem}-{sha256(path)[:16]}-{dtype}-transformers-{transformers.__version__}"
-    if folder.is_dir():
-        return folder
+    begins = f"{path.stem}-{sha256(path)[:16]}-{dtype}-transformers-"
+    folder = cache_folder() / f"{begins}{transformers.__version__}"
+    if (made_before := _newest(begins, transformers.__version__)) is not None:
+        return made_before
     for package in ("gguf", "accelerate"):
         if importlib.util.find_spec(package) is None:
             raise UsageError(f"reading {path.name} needs the package {package}; pip install 'metasd[live]'")
@@ -76,6 +79,18 @@ def converted(path: Path, dtype: str) -> Path:
     except OSError as error:
         raise files.unwritable(folder, error) from error
     return folder
+
+
+def _newest(begins: str, ours: str) -> Path | None:
+    """The copy whose name ``begins`` so and ends in the latest release of transformers that is not after ``ours``."""
+    from packaging.version import InvalidVersion, Version
+
+    found: dict[Version, Path] = {}
+    for folder in cache_folder().glob(f"{glob.escape(begins)}*/"):
+        with suppress(InvalidVersion):
+            found[Version(folder.name.removeprefix(begins))] = folder
+    fit = [version for version in found if version <= Version(ours)]
+    return found[max(fit)] if fit else None
 
 
 def _read(path: Path, out: Path, dtype: str) -> tuple[Any, Any]:

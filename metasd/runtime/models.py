@@ -7,7 +7,6 @@ they draft, so what they must catch up with is the price of switching to them.
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -110,17 +109,17 @@ class ModelDrafter(Drafter):
     def draft(self, length: int) -> Draft:
         """Exactly ``length`` >= 1 tokens. ``confidence`` is q of each; greedily, of its softmax at temperature 1."""
         text = self.text
-        start = time.perf_counter()
+        watch = self.cached.watch
+        start = watch.mark()
         caught = self.cached.read(text[:-1])
-        self.cached.wait()
-        caught_up = time.perf_counter() - start
+        read = watch.mark()
         rows, chosen, probs = self._chain(text[-1:], length)
         logits, drafted = torch.stack(rows), torch.stack(chosen)
         q = torch.stack(probs) if probs else None
         of_q = self._confidence(logits, drafted) if q is None else q.gather(1, drafted[:, None])[:, 0]
-        values = torch.cat([drafted.double(), of_q.double()]).tolist()
+        values = torch.cat([drafted.double(), of_q.double()]).tolist()  # the draft's one read of the device
         tokens = [int(v) for v in values[:length]]
-        self.cached.wait()
+        caught_up = watch.between(start, read)
         self.cached.label([int(text[-1]), *tokens[:-1]])
         self._drafted = (len(text), logits)
         return Draft(tokens, values[length:], q, logits, caught, caught_up if caught else 0.0)
@@ -136,7 +135,6 @@ class ModelDrafter(Drafter):
         if own == count:
             return logits[:count]
         read = self._fit(self.cached.forward(text, count - own))
-        self.cached.wait()
         return torch.cat([logits[:own], read]) if own else read
 
     def _chain(self, last: Ints, length: int) -> tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor]]:

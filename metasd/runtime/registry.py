@@ -11,12 +11,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metasd.core import specs
+from metasd.core import poolfolder, specs
 from metasd.core.cache_rule import COMMITTED
 from metasd.core.errors import UsageError
 from metasd.core.limits import LONGEST_DRAFT
-from metasd.core.pool import DRAFT_LENGTH, PLAIN, DrafterInfo, Pool
-from metasd.drafters import LookupDrafter, TableDrafter
+from metasd.core.pool import DRAFT_LENGTH, DRAFT_LENGTHS, PLAIN, DrafterInfo, Pool
+from metasd.drafters import LookupDrafter, SuffixDrafter, TableDrafter
 from metasd.drafters.table import SHIPPED_FOR, tables_of
 
 if TYPE_CHECKING:
@@ -119,6 +119,9 @@ def plain() -> None:
 
 DRAFTERS: dict[str, Kind] = {
     "lookup": Kind("Prompt lookup: copies what followed the last occurrence of the text's end.", LookupDrafter),
+    "suffix": Kind(
+        "Longest earlier end of the text, here or in earlier outputs; drafts what mostly followed.", SuffixDrafter
+    ),
     "table": Kind("Longest n-gram wins, from the text or a table (path=); without a path, one grows.", TableDrafter),
     "model": Kind("A causal LM with the target's tokenizer: Hugging Face id, folder or .gguf file.", model),
     "skip": Kind("The target without a block of its layers: layers=FIRST-LAST or a count.", skip),
@@ -131,27 +134,30 @@ def build_drafters(
     wanted: Sequence[str],
     target: Target,
     *,
-    draft_length: int = DRAFT_LENGTH,
+    draft_length: int | None = None,
     sampling: Sampling | None = None,
     seed: int = 0,
 ) -> tuple[list[Drafter], Pool]:
     """Fresh drafters for ``target`` and the pool of their arms, in the order of ``wanted`` (empty: the default pool).
 
     A SPEC is ``name:key=value,...`` with a name of ``DRAFTERS``. ``draft_length=1+3+8`` gives a drafter three arms; the
-    default is one arm of ``draft_length``. Length 0 is the plain arm, once however often it is named; a pool that does
-    not name it has it behind all others.
+    default is one arm of ``draft_length``, and where that is None as ``parsed`` says. Length 0 is the plain arm, once
+    however often it is named; a pool that does not name it has it behind all others.
 
     Raises UsageError for an unknown name, key or value, and for a drafter that does not fit the target.
     """
     from metasd.runtime.sampling import Sampling
 
+    for spec in wanted:
+        if _is_pool(spec):
+            poolfolder.check_target(spec, target.name, target.revision, target.tokenizer_hashes)
     opening = Opening(target, sampling or Sampling(), seed)
     chosen = parsed(wanted, draft_length, smollm2=target.smollm2)
     drafters = [_open(w, opening) for w in chosen if any(w.lengths)]
     return drafters, _pool([d.info for d in drafters], chosen)
 
 
-def preview(wanted: Sequence[str], target: str, *, draft_length: int = DRAFT_LENGTH) -> Pool:
+def preview(wanted: Sequence[str], target: str, *, draft_length: int | None = None) -> Pool:
     """The pool that ``build_drafters`` will make for the model called ``target``, before any model is loaded.
 
     Names and arms are the same; settings that need a model are left out. Raises UsageError for a SPEC that no target
@@ -161,9 +167,14 @@ def preview(wanted: Sequence[str], target: str, *, draft_length: int = DRAFT_LEN
     return _pool([_made(w).info for w in chosen if any(w.lengths)], chosen)
 
 
-def parsed(wanted: Sequence[str], draft_length: int, *, smollm2: bool) -> list[Wanted]:
-    """Every SPEC taken apart; a folder that ``metasd distill`` wrote stands for its tables. Raises UsageError."""
-    return [w for spec in wanted or default_pool(smollm2=smollm2) for w in _parsed(spec, draft_length)]
+def parsed(wanted: Sequence[str], draft_length: int | None, *, smollm2: bool) -> list[Wanted]:
+    """Every SPEC taken apart; a folder that ``metasd distill`` wrote stands for its specialists. Raises UsageError.
+
+    draft_length: of drafters whose SPEC names none. None: ``DRAFT_LENGTHS`` in the default pool, else ``DRAFT_LENGTH``.
+    """
+    usual = (DRAFT_LENGTH,) if wanted else DRAFT_LENGTHS
+    lengths = usual if draft_length is None else (draft_length,)
+    return [w for spec in wanted or default_pool(smollm2=smollm2) for w in _parsed(spec, lengths)]
 
 
 def default_pool(*, smollm2: bool) -> Sequence[str]:
@@ -171,9 +182,9 @@ def default_pool(*, smollm2: bool) -> Sequence[str]:
     return SMOLLM2_POOL if smollm2 else DEFAULT_POOL
 
 
-def _parsed(spec: str, draft_length: int) -> list[Wanted]:
-    if spec and spec not in DRAFTERS and Path(spec).is_dir():
-        return [Wanted("table", {"path": path}, [draft_length]) for path in tables_of(spec)]
+def _parsed(spec: str, usual: Sequence[int]) -> list[Wanted]:
+    if _is_pool(spec):
+        return _members(spec, list(usual))
     name, settings = specs.parse(spec)
     if name not in DRAFTERS:
         raise UsageError(
@@ -184,12 +195,25 @@ def _parsed(spec: str, draft_length: int) -> list[Wanted]:
         return [Wanted(name, {}, [0])]
     if not settings.get("name", name):
         raise UsageError(f"{spec!r} has an empty name; write name=... with something behind it, or leave it out")
-    lengths = _lengths(settings.pop("draft_length", str(draft_length)), spec)
+    lengths = _lengths(settings.pop("draft_length", "+".join(map(str, usual))), spec)
     if name == "table" and Path(settings.get("path", "")).is_dir() and "path" in settings:
         if "name" in settings:
             raise UsageError(f"{spec!r} names a folder of several tables; leave name= out")
         return [Wanted(name, settings | {"path": path}, lengths) for path in tables_of(settings["path"])]
     return [Wanted(name, settings, lengths)]
+
+
+def _is_pool(spec: str) -> bool:
+    return bool(spec) and spec not in DRAFTERS and Path(spec).is_dir()
+
+
+def _members(folder: str, lengths: list[int]) -> list[Wanted]:
+    """The specialists of a pool, trained ones named by domain. Raises UsageError for a folder that is none."""
+    found = poolfolder.members(folder)
+    trained = [m for m in found if m.kind != "table"]
+    tables = tables_of(folder) if len(trained) < len(found) or not found else []
+    made = [Wanted("table", {"path": path}, lengths) for path in tables]
+    return made + [Wanted(m.kind, {"path": m.path, "name": f"{m.kind}-{m.domain}"}, lengths) for m in trained]
 
 
 def _pool(infos: Sequence[DrafterInfo], chosen: Sequence[Wanted]) -> Pool:

@@ -5,7 +5,7 @@ ranks, which make it too, each with its part of the weights and of the cache. So
 drafters, draws, clocks) decides on rank 0 alone, and ranks cannot come apart.
 
 What a pass is told with: its inputs, and which cache it reads, how long that is now and which rows of it were moved
-since (``cache.move_rows``). Knows models and caches; drafters that use parts of the target beside its passes are for
+since (``engine.move_rows``). Knows models and caches; drafters that use parts of the target beside its passes are for
 others to refuse (``Sharding.check_drafters``).
 """
 
@@ -26,7 +26,7 @@ from torch import Tensor
 from metasd.core.errors import UsageError
 from metasd.core.pool import DrafterInfo
 from metasd.runtime import weights
-from metasd.runtime.engine.cache import move_rows
+from metasd.runtime.engine.engine import move_rows
 from metasd.runtime.engine.forward import CACHE_NAMES
 from metasd.runtime.engine.support import croppable_cache
 from metasd.runtime.group import Group

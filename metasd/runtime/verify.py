@@ -1,6 +1,6 @@
 """The target's judgement of a draft: how many tokens stand, and the token that follows them.
 
-One pass of the target and one host synchronisation a round. Knows distributions and uniforms; knows nothing of
+One pass of the target and one read of its device a round. Knows distributions and uniforms; knows nothing of
 arms, budgets or ends of text (``metasd.core.records.settle`` does).
 
 Greedy: a draft token stands while it is the target's argmax. Sampled: token x drawn from q stands with probability
@@ -60,7 +60,6 @@ class Verifier:
         m = len(draft.tokens)
         given = np.concatenate([np.asarray(text, np.int64), np.asarray(draft.tokens, np.int64)])
         logits = self.target.forward(given, m + 1)
-        self.target.wait()
         if process is not None:
             logits = process.rows(given, logits)
         drafted = torch.tensor(draft.tokens, dtype=torch.int64, device=logits.device)
@@ -74,7 +73,7 @@ class Verifier:
             said = [torch.stack(judge(p, drafted, draft.probs, torch.from_numpy(uniforms).to(p.device)))]
             if self.overlap and m:
                 said.append(_overlap(p[:-1], drafted, draft.probs))
-        values = torch.cat([part.double() for part in said]).tolist()  # the round's one synchronisation
+        values = torch.cat([part.double() for part in said]).tolist()  # the round's one read of the device
         shown = rounded(np.array(values[len(said[0]) :], np.float64)) if self.overlap else None
         head = [int(v) for v in values[: len(said[0])]]
         agreed, token = judge_greedy(head, draft.tokens) if self.sampling.greedy else (head[0], head[1])
@@ -111,7 +110,6 @@ class TreeVerifier:
         process: what the target's generation settings do to its logits on this text.
         """
         logits = self._pass.step(text, tree.tokens, tree.parents)
-        self.target.wait()
         if process is not None:
             given = [int(t) for t in text]
             logits = process.each([given, *(given + way for way in _ways(tree))], logits)
@@ -159,7 +157,12 @@ def judge(
     """
     chance = acceptance(p, drafted, q)
     agreed = (uniforms[0, :-1] < chance).long().cumprod(0).sum()
-    return agreed, pick(remainder(p, drafted, q, agreed)[None], uniforms[1][agreed][None])[0]
+    return agreed, pick(remainder(p, drafted, q, agreed)[None], _at(uniforms[1], agreed)[None])[0]
+
+
+def _at(rows: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """``rows[index]`` for a scalar ``index``, which Python's brackets would read off the device."""
+    return rows.index_select(0, index[None])[0]
 
 
 def acceptance(p: torch.Tensor, drafted: torch.Tensor, q: torch.Tensor | None) -> torch.Tensor:
@@ -173,11 +176,11 @@ def acceptance(p: torch.Tensor, drafted: torch.Tensor, q: torch.Tensor | None) -
 def remainder(p: torch.Tensor, drafted: torch.Tensor, q: torch.Tensor | None, agreed: torch.Tensor) -> torch.Tensor:
     """[V] weights of the token behind ``agreed`` standing ones: (p - q)+ after a rejection, p after none."""
     m = len(drafted)
-    row = p[agreed]
+    row = _at(p, agreed)
     if m == 0:
         return row
     at = agreed.clamp(max=m - 1)
-    rest = row.index_fill(0, drafted[at], 0.0) if q is None else (row - q[at]).clamp(min=0)
+    rest = row.index_fill(0, _at(drafted, at), 0.0) if q is None else (row - _at(q, at)).clamp(min=0)
     # p and q equal up to rounding may reject with nothing left over: p itself is then right up to rounding
     return rest.where((agreed < m) & (rest.sum() > 0), row)
 

@@ -39,9 +39,11 @@ def read(
     or left over, or no plan.
     """
     where: dict[str, Any] = {"trust_remote_code": False} | ({"revision": revision} if revision else {})
+    _check_adapter(Path(path), spec)
     try:
         config = transformers.AutoConfig.from_pretrained(path, **where)
         _check_kind(config, spec)
+        _check_settings(path, spec, where)
         named = {"attn_implementation": attention, "device_map": device_map}
         how: dict[str, Any] = {k: v for k, v in named.items() if v is not None}
         how |= _plan(config, spec) if sharded else {}
@@ -65,11 +67,31 @@ def reason(error: Exception) -> str:
         return f"its configuration says {said}, which transformers does not know"
     if isinstance(error, json.JSONDecodeError):
         return f"one of its JSON files is broken ({said}); get the checkpoint whole"
+    if isinstance(error, FileNotFoundError):
+        return f"{said}; get the checkpoint whole"
     if isinstance(error, SafetensorError):
         return f"{said}; a weight file is cut short, or the pointer that Git LFS left for it; get the checkpoint whole"
     if "trust_remote_code" in said:
         return "it comes with code of its own, which is not supported; use a model that transformers itself knows"
     return said
+
+
+def _check_adapter(folder: Path, spec: str) -> None:
+    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+        raise UsageError(
+            f"model {spec!r} is an adapter without the model it changes; merge it into that one (merge_and_unload of "
+            "peft), save the result and give its folder"
+        )
+
+
+def _check_settings(path: str, spec: str, where: dict[str, Any]) -> None:
+    """Raises UsageError for a generation_config.json that is there and cannot be read: the loader takes it for none."""
+    try:
+        transformers.GenerationConfig.from_pretrained(path, **where)
+    except OSError as error:
+        if "JSON" in str(error):
+            said = "its generation_config.json is broken, so what it asks of decoding is unknown; mend or remove it"
+            raise UsageError(f"cannot load model {spec!r}: {said}") from error
 
 
 def _check_kind(config: Any, spec: str) -> None:

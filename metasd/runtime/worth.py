@@ -9,7 +9,7 @@ import numpy as np
 from metasd.core.costs import CostModel
 from metasd.core.pool import Pool
 from metasd.core.records import Rounds
-from metasd.core.worth import hopeless
+from metasd.core.worth import dents, hopeless
 from metasd.runtime.contenders import Contender, plain_of
 from metasd.runtime.conversation import EncodedPrompt
 
@@ -18,9 +18,18 @@ ENOUGH = 8
 
 
 def beforehand(costs: CostModel, pool: Pool, context: int, *, timed: bool) -> list[str]:
-    """A sentence for each drafter that cannot pay at ``context`` tokens; ``timed``: whether it is then left out."""
+    """A sentence for each drafter that cannot pay at ``context`` tokens, and for passes that wider ones undercut.
+
+    timed: whether a drafter that cannot pay is then left out.
+    """
     rest = "it is not played" if timed else "a policy that counts rounds plays it all the same"
-    return [
+    took = {int(width): f"{1000 * s:,.1f} ms" for width, s in zip(costs.widths, costs.verify_seconds, strict=True)}
+    uneven = [
+        f"a pass of {narrow} tokens takes {took[narrow]} here, one of {wide} only {took[wide]}: drafts of {wide - 1} "
+        f"cost less to check than drafts of {narrow - 1}, or the measurement was disturbed (--costs measure repeats it)"
+        for narrow, wide in dents(costs, pool)
+    ]
+    return uneven + [
         f"drafter {name} costs more than it can save here: even with every draft token accepted it is slower than "
         f"plain decoding, at every draft length; {rest}"
         for name in hopeless(costs, pool, context)

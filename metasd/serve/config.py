@@ -14,6 +14,7 @@ from metasd.core.limits import LONGEST_DRAFT
 from metasd.core.pool import PLAIN, Pool
 from metasd.drafters import TEXT_DRAFTERS, TextDrafterBase
 from metasd.policies import Policy, make
+from metasd.serve.records import PROMPTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,8 @@ class Config:
     pool: drafter SPECs. policy: a policy SPEC. prior: a file of ``metasd fit``. reset: ``prompt`` or ``never``, as the
     policy has it by default. state: where what was learned is kept, every ``state_every`` seconds and at the end.
     fresh: start anew where ``state`` cannot be used. stats: a JSON file of the counters, every ``log_every`` seconds.
+    goodput: cut drafts to the length at which most tokens a second come out (``metasd.serve.pace``).
+    records: folder of a trace of what is served; record_prompts: ``keep``, ``hash`` or ``none`` of their prompts.
     """
 
     pool: tuple[str, ...] = ("lookup", "table")
@@ -35,6 +38,9 @@ class Config:
     fresh: bool = False
     stats: str | None = None
     log_every: float = 10.0
+    goodput: bool = True
+    records: str | None = None
+    record_prompts: str = "none"
 
     @classmethod
     def read(cls, given: Any) -> Config:
@@ -93,6 +99,7 @@ def _checked(key: str, value: Any) -> Any:
     kinds: dict[str, tuple[type, ...]] = {
         "seed": (int,),
         "fresh": (bool,),
+        "goodput": (bool,),
         "state_every": (int, float),
         "log_every": (int, float),
     }
@@ -103,6 +110,8 @@ def _checked(key: str, value: Any) -> Any:
     wanted: Any = kinds.get(key, (str,))
     if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
         raise UsageError(f"metasd.{key} is {value!r}; give {' or '.join(k.__name__ for k in wanted)}")
+    if key == "record_prompts" and value not in PROMPTS:
+        raise UsageError(f"metasd.record_prompts is {value!r}; give {', '.join(PROMPTS)}")
     if key.endswith("_every") and value <= 0:
         raise UsageError(f"metasd.{key} is {value!r}; give seconds above 0")
     return value

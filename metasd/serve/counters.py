@@ -11,15 +11,21 @@ from metasd.core.records import Rounds
 
 
 class Counters:
-    """See the module docstring. ``drafts`` counts rounds with a draft, as vLLM's counter of that name does."""
+    """See the module docstring. ``drafts`` counts rounds with a draft; vLLM's counter of that name has ``padded`` too.
+
+    padded: passes that vLLM widened by placeholders, ``most`` each, none of which it accepts. dropped: drafts that
+    were never judged, since their request was preempted or had come to its end. seconds: the adapter's own, without
+    what it takes to read the ``read`` tokens of new prompts (reading_seconds). cap: the longest draft of the last step.
+    """
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self.arms = np.zeros(len(pool), np.int64)
         self.at_position = np.zeros(pool.max_draft_length, np.int64)  # drafts whose token there was accepted
-        self.requests = self.steps = self.request_steps = self.dropped = 0
+        self.requests = self.steps = self.request_steps = self.dropped = self.padded = 0
         self.rounds = self.drafts = self.drafted = self.accepted = self.emitted = 0
-        self.seconds = 0.0
+        self.read = self.cap = 0
+        self.seconds = self.reading_seconds = 0.0
 
     def add(self, rounds: Rounds) -> None:
         """Sum the rounds of one step."""
@@ -43,10 +49,15 @@ class Counters:
             "accepted": self.accepted,
             "emitted": self.emitted,
             "dropped_drafts": self.dropped,
+            "padded_drafts": self.padded,
+            "longest_draft": self.cap,
+            "request_steps": self.request_steps,
+            "adapter_seconds": self.seconds,
             "tokens_per_round": self.emitted / self.rounds if self.rounds else None,
             "arms": {name: int(n) for name, n in zip(self._pool.names, self.arms, strict=True)},
             "accepted_by_position": self.at_position.tolist(),
             "adapter_microseconds": 1e6 * self.seconds / self.request_steps if self.request_steps else None,
+            "reading_microseconds": 1e6 * self.reading_seconds / self.read if self.read else None,
         }
 
     def line(self) -> str:

@@ -4,6 +4,11 @@ A request is its prompt and what it has grown so far. Rows move, requests are pr
 the same text; none of that changes which text continues which. Two requests with equal texts are the same to every
 drafter and are given the same draft, so that it does not matter which is which. One case is left that no text can
 tell: of two with equal texts one is preempted, and comes back in the very step, and row, in which the other is gone.
+
+vLLM widens the pass of a request whose text it finds in its prefix cache but for one token (a resumed one, or a new
+one) by ``most`` placeholders, -1, and counts them as a draft. They stay behind the text in its row and are seen there,
+all but the first, which the sampled token overwrites: with ``most`` 1 they cannot be seen. It asks nobody while a
+text is too near the longest one allowed; what the texts grew by meanwhile is taken in afterwards.
 """
 
 from __future__ import annotations
@@ -35,13 +40,20 @@ class Request:
     seen: int
     draft: list[int] = field(default_factory=list)
 
+    @property
+    def key(self) -> tuple[int, bytes]:
+        """Equal for equal texts, and nearly only for those."""
+        return _end(self.text)
+
 
 @dataclass(frozen=True, slots=True)
 class Match:
     """A row with new tokens, and whose they are.
 
-    new: first seen. ran: the request was in the batch in the step before, so its last draft was judged; a preempted
-    request's was dropped.
+    tokens: what the text grew by. new: first seen. ran: its last draft was judged, as several tokens prove, and being
+    in the batch in the step before makes certain enough; a preempted request's is dropped. agreed: how many of the
+    draft's tokens the target took; the token behind them ends the round. padded: the engine counted placeholders as
+    its draft.
     """
 
     row: int
@@ -49,12 +61,20 @@ class Match:
     tokens: list[int]
     new: bool
     ran: bool
+    agreed: int
+    padded: bool
 
 
 class Requests:
-    """All requests in the batch, and those that left it lately and may come back."""
+    """All requests in the batch, and those that left it lately and may come back.
 
-    def __init__(self) -> None:
+    Args:
+        most: draft tokens a round. limit: tokens of the longest text.
+    """
+
+    def __init__(self, most: int, limit: int) -> None:
+        self._most, self._limit = most, limit
+        self._longest = 0  # tokens of the longest text in the batch of the last step
         self.step = 0
         self.started = 0
         self._by_end: dict[tuple[int, bytes], list[Request]] = {}
@@ -72,7 +92,10 @@ class Requests:
         self.step += 1
         rows = [b for b, tokens in enumerate(sampled) if tokens]
         owner: dict[int, Request] = {}
-        for rule in (self._same_row, self._fits, self._any):
+        rules = [self._same_row, self._fits, self._any]
+        if self._longest + 2 * self._most > self._limit:
+            rules.append(self._grown)  # the engine may have asked nobody for some steps
+        for rule in rules:
             for b in rows:
                 if b not in owner:
                     before = texts[b, : int(lengths[b]) - len(sampled[b])]
@@ -80,7 +103,8 @@ class Requests:
                     if found is not None:
                         owner[b] = found
                         self._forget(found)
-        return [self._take(b, owner.get(b), list(map(int, sampled[b])), texts[b, : int(lengths[b])]) for b in rows]
+        self._longest = int(lengths[rows].max(initial=0))
+        return [self._take(b, owner.get(b), list(map(int, sampled[b])), texts[b], int(lengths[b])) for b in rows]
 
     def expired(self) -> list[Request]:
         """Requests out of the batch for longest, beyond those worth remembering; they are forgotten."""
@@ -92,21 +116,29 @@ class Requests:
             self._forget(request)
         return gone
 
-    def _take(self, row: int, known: Request | None, tokens: list[int], text: Tokens) -> Match:
-        text = text.copy()
+    def _take(self, row: int, known: Request | None, tokens: list[int], line: Tokens, length: int) -> Match:
+        text = line[:length].copy()
+        behind = line[length : length + self._most - 1]
+        entered = known is None or known.seen < self.step - 1
+        padded = entered and len(tokens) == 1 and len(behind) > 0 and bool((behind == -1).all())
+        if padded:
+            behind[:] = 0  # nobody reads there; left as they are, they would be seen again behind another text
         if known is None:
-            request = Request(self.started, len(text) - len(tokens), text, row, self.step)
+            request = Request(self.started, length - len(tokens), text, row, self.step)
             self.started += 1
-            match = Match(row, request, tokens, new=True, ran=False)
+            match = Match(row, request, tokens, new=True, ran=False, agreed=0, padded=padded)
         else:
-            match = Match(row, known, tokens, new=False, ran=known.seen == self.step - 1)
+            request, agreed = known, len(tokens) - 1
+            if len(known.text) + len(tokens) < length:  # some steps were not seen
+                tokens = text[len(known.text) :].tolist()
+                agreed = min(_common(tokens, known.draft), len(tokens) - 1)
+            match = Match(row, known, tokens, new=False, ran=not entered or agreed > 0, agreed=agreed, padded=padded)
             known.text, known.row, known.seen = text, row, self.step
-            request = known
-        self._by_end.setdefault(_end(text), []).append(request)
+        self._by_end.setdefault(request.key, []).append(request)
         return match
 
     def _forget(self, request: Request) -> None:
-        key = _end(request.text)
+        key = request.key
         self._by_end[key].remove(request)
         if not self._by_end[key]:
             del self._by_end[key]
@@ -120,8 +152,7 @@ class Requests:
     def _judged(self, request: Request, tokens: Sequence[int]) -> bool:
         """Whether ``tokens`` can be what the target made of the request's last draft."""
         kept = len(tokens) - 1
-        ran = request.seen == self.step - 1
-        return list(tokens[:kept]) == request.draft[:kept] and (kept == 0 or ran)
+        return list(tokens[:kept]) == request.draft[:kept]
 
     def _same_row(self, row: int, before: Tokens, tokens: Sequence[int]) -> Request | None:
         fits = (r for r in self._continued(before) if r.row == row and r.seen == self.step - 1)
@@ -133,6 +164,16 @@ class Requests:
 
     def _any(self, row: int, before: Tokens, tokens: Sequence[int]) -> Request | None:
         return next(self._continued(before), None)
+
+    def _grown(self, row: int, before: Tokens, tokens: Sequence[int]) -> Request | None:
+        seen = (r for r in self if r.seen == self.step - 1 and len(r.text) < len(before))
+        fits = [r for r in seen if np.array_equal(before[: len(r.text)], r.text)]
+        return max(fits, key=lambda r: (len(r.text), r.row == row), default=None)
+
+
+def _common(text: Sequence[int], draft: Sequence[int]) -> int:
+    """Tokens at the beginning of ``text`` that are those of ``draft``."""
+    return next((i for i, (a, b) in enumerate(zip(text, draft, strict=False)) if a != b), min(len(text), len(draft)))
 
 
 def _end(text: Tokens) -> tuple[int, bytes]:

@@ -1,91 +1,104 @@
-"""One request's text as the drafters know it: kept up token by token, with full information where it is wanted."""
+"""One request's text as the drafters know it: one index for all of them, with full information where it is wanted."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
-from metasd.core.records import Bools, Ints
 from metasd.core.reveal import LiveRevealer
-from metasd.core.signals import F
 from metasd.drafters import TextDrafterBase
-from metasd.drafters.base import Look
 from metasd.drafters.index import ContextIndex
+from metasd.serve.records import Record
 
 
 class Text:
-    """See the module docstring. ``drafters`` are models to fork: tables are shared, indices are the text's own."""
+    """See the module docstring.
 
-    def __init__(self, drafters: Sequence[TextDrafterBase], revealer: LiveRevealer | None) -> None:
-        self.drafters = [_fork(drafter) for drafter in drafters]
-        self.revealer = revealer
-        self._looks: list[Look] | None = None
+    Args:
+        drafters: models to fork; tables and earlier outputs are shared, the index is the text's own.
+        revealer: gathers full information. record: keeps what was proposed. None where nobody asks for it.
+
+    What is proposed at a position is settled when it is first asked for, whatever other texts end until it is judged.
+    """
+
+    def __init__(
+        self, drafters: Sequence[TextDrafterBase], revealer: LiveRevealer | None = None, record: Record | None = None
+    ) -> None:
+        self.revealer, self.record = revealer, record
+        self._index = shared_index(drafters)
+        self.drafters = [copy.copy(drafter) for drafter in drafters]
+        for drafter in self.drafters:
+            drafter.share(self._index)
         self._position = 0
+        self._offers: list[list[int]] | None = None
+        self._shown: list[list[float]] | None = None
 
     def begin(self, tokens: Sequence[int]) -> None:
         """Start with ``tokens``: all that stood before the first draft."""
+        self._index.begin(tokens)
         for drafter in self.drafters:
-            drafter.begin(tokens)
-        self._looks = None
+            drafter.opened(len(tokens))
 
     def finish(self) -> None:
         """Let drafters that grow learn the answer."""
         for drafter in self.drafters:
-            drafter.begin(())
+            drafter.closed()
 
     def commit(self, tokens: Sequence[int]) -> None:
-        """Take ``tokens`` in, noting before each what every drafter would have proposed."""
-        self._looks_gone()
-        if self.revealer is None:
-            for drafter in self.drafters:
-                drafter.extend(tokens)
-        else:
+        """Take ``tokens`` in. Before each every drafter is scored; only then does the index learn it."""
+        watched = self.revealer is not None or self.record is not None
+        if self.revealer is not None:
             self.revealer.begin_round()
-            for token in tokens:
-                self._step(token, self.revealer)
-        self._position += len(tokens)
-        self._looks_gone()
+        for token in tokens:
+            if watched:
+                self._note(token)
+            for drafter in self.drafters:
+                drafter.score(token)
+            self._index.append(token)
+            for drafter in self.drafters:
+                drafter.took(token)
+            self._offers = self._shown = None
+            self._position += 1
 
-    def available(self) -> Bools:
-        """[D]."""
-        return np.array([look.available for look in self._look()], bool)
+    def ready(self) -> list[bool]:
+        """[D] who has a proposal now."""
+        return [drafter.ready() for drafter in self.drafters]
 
-    def signals(self) -> NDArray[np.float32]:
-        """[D, F]."""
-        return np.array([look.signals for look in self._look()], np.float32).reshape(-1, F)
+    def shown(self) -> list[list[float]]:
+        """[D, F] the signals, before rounding."""
+        if self._shown is None:
+            self._shown = [drafter.shown() for drafter in self.drafters]
+        return self._shown
 
-    def first_tokens(self) -> Ints:
+    def offers(self) -> list[list[int]]:
+        """[D] the longest proposals."""
+        if self._offers is None:
+            self._offers = [drafter.offer(drafter.draft_length) for drafter in self.drafters]
+        return self._offers
+
+    def draft(self, drafter: int, length: int) -> list[int]:
+        """At most ``length`` tokens by one drafter."""
+        if self.revealer is not None or self.record is not None:
+            return self.offers()[drafter][:length]
+        return self.drafters[drafter].offer(length)
+
+    def first_tokens(self) -> list[int]:
         """[D] first token of each proposal, -1 without one."""
-        return np.array([(d.draft(1).tokens or [-1])[0] for d in self.drafters], np.int64)
+        return [offer[0] if offer else -1 for offer in self.offers()]
 
-    def _look(self) -> list[Look]:
-        if self._looks is None:
-            self._looks = [d.look() for d in self.drafters]
-        return self._looks
-
-    def _looks_gone(self) -> None:
-        self._looks = None
-
-    def _step(self, token: int, revealer: LiveRevealer) -> None:
-        signals = self.signals()
-        proposals: list[list[int] | None] = []
-        chances = np.full(len(self.drafters), np.nan)
-        for d, drafter in enumerate(self.drafters):
-            offered = drafter.draft(max(int(revealer.longest[d]), 1)).tokens
-            proposals.append(offered)
-            if offered:
-                chances[d] = offered[0] == token
-            drafter.extend([token])
-        self._looks_gone()
-        position = self._position + len(revealer.positions)
-        revealer.commit(position, token, False, proposals, chances, signals)
+    def _note(self, token: int) -> None:
+        offers, shown = self.offers(), self.shown()
+        if self.revealer is not None:
+            chances = [float(offer[0] == token) if offer else _NAN for offer in offers]
+            self.revealer.commit(self._position, token, False, offers, chances, shown)
+        if self.record is not None:
+            self.record.add(token, offers, shown)
 
 
-def _fork(drafter: TextDrafterBase) -> TextDrafterBase:
-    """A drafter of the same table with an index of its own."""
-    fork = copy.copy(drafter)
-    fork.index = ContextIndex(drafter.index.min_order, drafter.index.max_order)
-    return fork
+_NAN = float("nan")
+
+
+def shared_index(drafters: Sequence[TextDrafterBase]) -> ContextIndex:
+    """An index of all lengths that any of ``drafters`` looks up."""
+    used = [d.index for d in drafters if d.index.min_order <= d.index.max_order]
+    return ContextIndex(min((i.min_order for i in used), default=1), max((i.max_order for i in used), default=0))

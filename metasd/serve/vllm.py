@@ -12,6 +12,7 @@ from metasd.core import files, jsontext
 from metasd.core.errors import FileError
 from metasd.serve.adapter import Adapter
 from metasd.serve.config import Config
+from metasd.serve.metrics import Metrics
 
 _LOG = logging.getLogger("vllm.metasd")
 
@@ -26,7 +27,9 @@ class MetaSDProposer:
         settings = (vllm_config.additional_config or {}).get("metasd", {})
         config = Config.read(settings)
         most = vllm_config.speculative_config.num_speculative_tokens
-        self.adapter = Adapter(config, most=most, max_length=vllm_config.model_config.max_model_len)
+        model = vllm_config.model_config
+        self.adapter = Adapter(config, most=most, max_length=model.max_model_len, target=str(model.model))
+        self._metrics = Metrics()
         self._said = time.monotonic()
         atexit.register(self.shutdown)
 
@@ -45,11 +48,14 @@ class MetaSDProposer:
     def shutdown(self) -> None:
         """Say and keep everything a last time."""
         self._say()
-        self._keep(self.adapter.save)
+        self._keep(self.adapter.close)
 
     def _say(self) -> None:
         self._said = time.monotonic()
         _LOG.info(self.adapter.counters.line())
+        if self.adapter.failed is not None:
+            _LOG.warning("MetaSD: nothing is recorded any more: %s", self.adapter.failed)
+        self._metrics.tell(self.adapter.counters.to_json())
         self._keep(self._write_stats)
         self._keep(self.adapter.save_if_due)
 

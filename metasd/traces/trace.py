@@ -69,6 +69,8 @@ class Trace:
         """What tables call it: its folder's name, or how it was made."""
         if self.path is not None:
             return self.path.name
+        if "part" in self.manifest:
+            return str(self.manifest["part"])
         law = self.manifest.get("config", {}).get("law")
         return f"synthetic {law['kind']}" if law else "in memory"
 

@@ -73,9 +73,11 @@ class Pipe:
 
 
 @pytest.fixture(scope="module")
-def records() -> dict[str, Any]:
+def records(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Every part on the tiny model, run here: a process of its own would spend its time on importing torch."""
     sys.path.insert(0, str(SCRIPT.parent))
+    patch = pytest.MonkeyPatch()
+    patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     try:
         from gpu_parts.plan import PARTS, Setting
         from gpu_parts.worker import work
@@ -84,6 +86,7 @@ def records() -> dict[str, Any]:
         work(pipe, Setting("random", "cpu", "bfloat16", quick=True, draft_length=4), PARTS)
     finally:
         sys.path.remove(str(SCRIPT.parent))
+        patch.undo()
     ended = [message for message in pipe.sent if message[0] != "step"]
     assert [kind for kind, *_ in ended] == ["done"] * len(PARTS), ended[-1]
     return {
@@ -100,22 +103,34 @@ def test_every_part_measures_what_it_says(records: dict[str, Any]) -> None:
         "fixed:arm=table@4",
         "fixed:arm=skip@4",
         "default",
+        "planner",
         "transformers generate",
     ]
     assert {(row["same_text"], row["texts"], row["tokens"]) for row in exact} == {(2, 2, 16)}
     assert {row["dtype"] for row in parity["rows"]} == {"float32", "bfloat16", "float16"}
     assert {row["dtype"] for row in replay["rows"]} == {"float32", "bfloat16"}
     assert {row["draft_length"] for row in replay["rows"]} == {4, 3}
-    assert [row["differing"] for row in replay["rows"] if row["dtype"] == "float32"] == [0] * 4
+    assert [row["differing"] for row in replay["rows"] if row["dtype"] == "float32"] == [0] * 6
     assert all(1 < row["reading_ratio"] < row["ratio"] for row in replay["recordings"])
-    speed = {row["contender"]: row for row in records["speed"]["found"]["rows"]}
-    assert speed["fixed:arm=plain"]["speedup"] == {"median": 1.0, "least": 1.0, "most": 1.0}
-    assert speed["fixed:arm=plain"]["tokens_per_round"] == 1
-    assert speed["transformers generate"]["prefill_counted"]
+    speed = {row["contender"]: row for row in records["live"]["found"]["rows"]}
+    assert [*speed][:6] == ["generate", "prompt-lookup@3", "prompt-lookup@10", "plain", "plain again", "lookup@4"]
+    assert [*speed][-3:] == ["lookup-first", "default", "planner"]
+    assert speed["plain"]["times_plain"] == speed["plain"]["tokens_per_round"] == 1
+    assert {row["repeats"] for row in speed.values()} == {2}
+    assert records["live"]["found"]["noise"]["repeats"] == 2
+    assert "failed" not in records["live"]["found"]
     passes = records["passes"]["found"]["rows"]
-    assert [(r["context"], r["width"]) for r in passes if r["role"] == "large"] == [
-        (context, width) for context in (32, 128) for width in (1, 2, 4, 8, 9, 16, 33)
+    widths = (1, 2, 4, 8, 9, 16, 17, 33, 65)
+    assert [(r["context"], r["width"]) for r in passes if (r["role"], r["shape"]) == ("large", "chain")] == [
+        (context, width) for context in (32, 128) for width in widths
     ]
+    assert [r["width"] for r in passes if (r["role"], r["shape"], r["context"]) == ("target", "tree", 32)] == [
+        *widths[2:]
+    ]
+    assert {r["path"] for r in passes} == {"eager"}
+    (left,) = records["passes"]["found"]["left_out"]
+    assert (left["role"], left["path"]) == ("target", "packed")
+    assert "in float32, and the model is in bfloat16" in left["why"]
     assert all(0 < row["wall_least"] <= row["wall_seconds"] for row in passes)
     held = [size for record in records.values() for size in record["found"].get("memory", {}).values()]
     assert held
@@ -134,7 +149,7 @@ def test_the_table_has_every_part_and_a_hundred_columns(
     gpu.show(json.loads(json.dumps(made, allow_nan=False)))
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 100
-    assert {line.split()[0] for line in lines if line[:1] != " "} >= {"parity", "replay", "speed", "passes", "extra"}
+    assert {line.split()[0] for line in lines if line[:1] != " "} >= {"parity", "replay", "live", "passes", "extra"}
     assert any("FAILED" in line and "ValueError: no" in line for line in lines)
     assert any("2 of 2 texts the same" in line for line in lines)
 

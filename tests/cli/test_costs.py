@@ -92,8 +92,10 @@ def test_a_checked_run_goes_by_the_traces_costs_and_shows_how_far_off_they_are(h
         found = by_policy[row["policy"]]
         assert found["live"] == row["tokens_per_second"]
         assert found["error"] == found["predicted"] / found["live"] - 1
-    assert main(["run", *given(home), *trace, "--quiet"]) == 0
+    page = home / "run.html"
+    assert main(["run", *given(home), *trace, "--quiet", "--html", str(page)]) == 0
     out = capsys.readouterr().out
+    assert "rounds run, 0 of them differ from the replay; 0 texts differ" in page.read_text(encoding="utf-8")
     assert re.search(
         r"policy +predicted, tokens/s +live, tokens/s +error\nfixed:arm=plain +[\d,.]+ +[\d,.]+ +[+-]", out
     )

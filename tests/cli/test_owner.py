@@ -16,6 +16,7 @@ import tiny
 import torch
 
 from metasd.cli import main
+from metasd.core import progress
 from metasd.drafters.ngrams import NgramTable
 from metasd.runtime import load, tokenizers
 
@@ -92,9 +93,13 @@ def test_answers_are_shown_unless_quiet_and_kept_in_the_json(home: Path, capsys:
         assert t["prompt_tokens"] == len(f"[user]hello {t['id'][1]} {t['id'][1]}[>]")
 
 
-def test_a_baseline_is_repeated_and_ends_in_one_sentence(home: Path, capsys: Said) -> None:
+def test_a_baseline_is_repeated_and_ends_in_one_sentence(
+    home: Path, capsys: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given = ["run", *target(home), "--prompt", "abab abab", "--max-new-tokens", "4", "--baseline", "--repeats", "2"]
-    out, _ = printed(capsys, given)
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    out, err = printed(capsys, given)
+    assert "decoding (texts): 8/8, 0 s left" in err, "what is not painted is counted"
     assert out.splitlines()[-1].startswith("default: ")
     assert "in 2 repetitions" in out.splitlines()[-1]
     got = document(capsys, given)
@@ -225,7 +230,23 @@ def test_the_drafters_listed_are_those_that_run_uses(home: Path, capsys: Said) -
     assert "without --drafter, any other target: lookup, table" in out
     pools = document(capsys, ["drafters"])["default_pools"]
     arms = document(capsys, ["run", *target(home), "--prompt", "hi", "--max-new-tokens", "2"])["results"][-1]["arms"]
-    assert list(arms) == [*(f"{spec}@3" for spec in pools["any other target"]), "plain"]
+    lengths = (1, 2, 3, 4, 6, 8)
+    assert list(arms) == [*(f"{spec}@{n}" for spec in pools["any other target"] for n in lengths), "plain"]
+    assert f"without --drafter and --draft-length, each at {', '.join(map(str, lengths))} tokens" in out
+
+
+@pytest.mark.parametrize("more", [["--raw"], ["--turns", "all"], ["--skip-too-long"]])
+def test_what_a_conversation_has_no_use_for_is_refused(more: list[str], home: Path, capsys: Said) -> None:
+    assert main(["chat", *target(home), *more]) == 2
+    assert more[0] in capsys.readouterr().err
+
+
+def test_a_prior_says_whom_it_knows(home: Path, trace: Path, tmp_path: Path, capsys: Said) -> None:
+    file = str(tmp_path / "prior.json")
+    assert main(["fit", "--trace", str(trace), "--policy", "default", "--out", file]) == 0
+    pool = ["--drafter", "lookup", "--drafter", "table", "--drafter", str(home / "pool, of=mine")]
+    _, err = printed(capsys, run(home, *pool, "--prior", file, "--max-new-tokens", "2", "--costs", "none"))
+    assert "prior: of lookup+table (cold: table-left, table-right)\n" in err
 
 
 def test_a_conversation_through_a_pipe(home: Path, capsys: Said, monkeypatch: pytest.MonkeyPatch) -> None:

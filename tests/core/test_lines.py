@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,13 @@ def test_an_array_on_one_line_gives_ids_by_place(tmp_path: Path) -> None:
         (b'[{"prompt": "a"}, ', "p.jsonl, a JSON array: not JSON ("),
         (b'{\n"prompt": "a",\n}\n', "p.jsonl line 1: not JSON ("),
         (b"\xff\xfe", "p.jsonl holds no prompts"),
+        (PLAIN.encode() + b'{"prompt": "x", "prompt": "y"}', "p.jsonl line 2: key 'prompt' stands twice; leave one"),
+        (b'{"prompt": "x"}\n{\n"prompt": "x",\n"prompt": "y"}', "p.jsonl line 2: not JSON ("),
+        (b'{\n"prompt": "x"}\n{\n"prompt": "x",\n"prompt": "y"}', "p.jsonl line 3: key 'prompt' stands twice"),
+        (b'[{"prompt": "x", "id": 1, "id": 2}]', "p.jsonl, a JSON array: key 'id' stands twice"),
+        (gzip.compress(PLAIN.encode()), "p.jsonl is packed with gzip; unpack it"),
+        (b"PK\x03\x04\x14\x00\x06\x00", "p.jsonl is a spreadsheet's own file or a zip archive; save it as CSV"),
+        (b"PAR1\x15\x04", "p.jsonl is a Parquet table; write its rows as JSON lines"),
     ],
 )
 def test_what_is_not_is_named_with_its_line(data: bytes, said: str, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from metasd.core.worth import Worth, hopeless
+from metasd.core.worth import Worth, dents, hopeless
 
 from .test_costs import MODEL, POOL
 
@@ -40,3 +40,11 @@ def test_one_length_that_pays_is_enough() -> None:
 
 def test_a_pool_of_plain_alone_pays() -> None:
     assert Worth(MODEL, POOL.cut(0)).pays(np.array([5])).tolist() == [[True]]
+
+
+def test_passes_that_wider_ones_undercut_are_found() -> None:
+    """2 tokens take 2 s and 4 tokens 1.5 s; where nothing longer than 1 token is drafted nobody minds."""
+    assert dents(MODEL, POOL) == [(2, 4)]
+    assert dents(MODEL, POOL.cut(1)) == []
+    level = replace(MODEL, verify_seconds=np.array([1.0, 1.6, 1.5, 2.5]))
+    assert dents(level, POOL) == []

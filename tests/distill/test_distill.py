@@ -16,12 +16,17 @@ from metasd.core.errors import FileError, UsageError
 from metasd.core.prompts import Prompt
 from metasd.distill import answers as module
 from metasd.distill.answers import greedy_answers, loop_period
-from metasd.distill.tables import distill
+from metasd.distill.run import distill as make
 from metasd.drafters import TableDrafter
 from metasd.drafters.ngrams import NgramTable
 from metasd.runtime.load import Target
 
 VOCABULARY = 61
+
+
+def distill(*arguments, **settings):
+    """The tables of a pool."""
+    return make(*arguments, **settings)["tables"]
 
 
 class Letters:

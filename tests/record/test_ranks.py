@@ -141,7 +141,9 @@ def test_a_rank_killed_at_five_moments_and_resumed(ranks, whole, tmp_path):
 def test_one_process_goes_on_with_what_several_began(ranks, whole, tmp_path):
     out = tmp_path / "t"
     children = ranks.start("record", 2, out=str(out), delay=0.02, log=str(tmp_path / "log"))
+    until = time.monotonic() + 60
     while not (out.exists() and len(fmt.committed(out)) >= 3):
+        assert time.monotonic() < until
         time.sleep(0.005)
     os.kill(children[1], signal.SIGKILL)
     ranks.ended()

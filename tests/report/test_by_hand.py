@@ -86,10 +86,27 @@ def test_the_spreadsheet(made: dict[str, Any], tmp_path: Path) -> None:
     row = next(r for r in made["results"] if r["domain"] == "all")
     for key in ("rounds", "tokens_per_round", "regret_seconds", "tokens_per_second"):
         assert float(found[key]) == row[key]
-        ends = row["intervals"].get(key)
-        if ends is not None:
-            assert [float(found[f"{key}_low"]), float(found[f"{key}_high"])] == ends
     assert float(found["paired_tokens_per_round"]) == pytest.approx(14 / 10 - 14 / 14)
+
+
+def test_the_ends_of_intervals_in_the_spreadsheet(tmp_path: Path) -> None:
+    given = {
+        "intervals": {"rounds": [1.0, 2.0], "seconds": None},
+        "paired": {"rounds": 0.5, "rounds_interval": [-1.0, 3.0]},
+    }
+    write_csv([given], tmp_path / "rows.csv")
+    with (tmp_path / "rows.csv").open(newline="") as file:
+        assert list(csv.DictReader(file)) == [
+            {
+                "rounds_low": "1.0",
+                "rounds_high": "2.0",
+                "seconds_low": "",
+                "seconds_high": "",
+                "paired_rounds": "0.5",
+                "paired_rounds_low": "-1.0",
+                "paired_rounds_high": "3.0",
+            }
+        ]
 
 
 def test_the_table_of_the_page(made: dict[str, Any]) -> None:

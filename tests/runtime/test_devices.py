@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -13,6 +15,7 @@ pytest.importorskip("transformers")
 import tiny
 from far import FAR, FarDevice, far
 
+from metasd.core.plans import ROOT, Plan
 from metasd.core.pool import DrafterInfo, Pool
 from metasd.distill.answers import greedy_answers
 from metasd.drafters import LookupDrafter, TableDrafter
@@ -23,6 +26,7 @@ from metasd.runtime import contenders as live
 from metasd.runtime.load import Target, as_target
 from metasd.runtime.models import ModelDrafter, SkipDrafter
 from metasd.runtime.sampling import Sampling
+from metasd.runtime.session import LiveSession
 from metasd.traces import open_trace
 
 GREEDY, SAMPLED = Sampling(), Sampling(temperature=0.8, top_k=12, top_p=0.9)
@@ -69,6 +73,66 @@ def test_the_played_device_refuses_what_a_gpu_refuses() -> None:
             far(tiny.llama())(input_ids=here[None])
 
 
+@pytest.mark.parametrize(
+    ("read", "count"),
+    [
+        (lambda t: t.tolist(), 1),
+        (lambda t: int(t[0]), 1),
+        (lambda t: t.cpu(), 1),
+        (lambda t: t.to(torch.device("cpu")), 1),
+        (lambda t: t[t[1]], 1),  # an index in brackets is read
+        (lambda t: t[t > 0], 1),
+        (lambda t: [t[0] if t.sum() > 2 else t[1], t.argmax().item()], 2),
+        (lambda t: t.index_select(0, t[1][None]) + t.gather(0, t), 0),
+        (lambda t: t.to(FAR).double()[:2], 0),
+    ],
+)
+def test_the_played_device_counts_what_is_read(read: Any, count: int) -> None:
+    with FarDevice() as device:
+        there = torch.arange(3, device=FAR)
+        here = torch.arange(3)
+        before = device.reads
+        read(there)
+        assert device.reads - before == count
+        read(here.to(FAR))
+        assert device.reads - before == 2 * count
+        here.tolist()
+        assert device.reads - before == 2 * count
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
+def test_a_round_reads_the_device_once_and_a_model_drafter_once_more(sampling: Sampling) -> None:
+    with FarDevice() as device:
+        target, drafters, pool = world(sampling, far)
+        texts = [(name, tokens) for name, _, tokens in TEXTS]
+        pool = pool.with_plain()
+        session = LiveSession(target, drafters, pool, texts, max_new_tokens=40, sampling=sampling, overlap=True)
+        reads: dict[str, set[int]] = {}
+        for arm in itertools.cycle(range(len(pool))):
+            if session.done:
+                break
+            drafts = session.context.remaining[0] > 4  # and the prompt is read
+            before, waited = device.reads, device.waits
+            session.play(np.array([arm]))
+            name = "plain" if pool.plain[arm] else pool.drafters[pool.drafter_of[arm]].name
+            if drafts:
+                reads.setdefault(name, set()).add(device.reads - before)
+            assert device.waits == waited, "nobody waits for the device besides"
+        assert session.forward_seconds > 0
+    assert reads == {"plain": {1}, "lookup": {1}, "table": {1}, "near": {2}, "skip": {2}}
+
+
+def test_a_tree_is_read_once() -> None:
+    with FarDevice() as device:
+        target, drafters, pool = world(GREEDY, far)
+        session = LiveSession(target, drafters, pool.with_plain(), [("a", TEXTS[0][2])], max_new_tokens=30, plans=True)
+        for nodes in ((), (3,), (4, 5, 6), (7, 8)):
+            assert session.context.branches
+            before, waited = device.reads, device.waits
+            session.play_plans([Plan(nodes, (ROOT, ROOT, 0)[: len(nodes)])])
+            assert (device.reads - before, device.waits) == (1, waited)
+
+
 @pytest.mark.parametrize("sampling", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
 def test_decoding_with_every_kind_of_drafter(sampling: Sampling) -> None:
     near = decoded(sampling)
@@ -96,8 +160,12 @@ def test_reading_step_by_step_and_answering_in_a_batch() -> None:
     near, _, _ = world(GREEDY)
     prompts = [tokens for _, _, tokens in TEXTS]
     wanted = [a.tokens for a in greedy_answers(near, prompts, 6, lambda n: None)]
-    with FarDevice():
+    with FarDevice() as device:
         target, _, _ = world(GREEDY, far)
+        before, steps = device.reads, list[int]()
+        assert [a.tokens for a in greedy_answers(target, prompts, 6, steps.append)] == wanted
+        # a step of a batch is one read, and transformers looks at the padding's mask
+        assert len(steps) <= device.reads - before <= 2 * len(steps) + 1
         assert [a.tokens for a in greedy_answers(target, prompts, 6, lambda n: None)] == wanted
         reader = StepReader(target.model)
         for _, logits in reader.read(prompts[0], 2, 2):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,9 @@ def test_a_drafter_that_costs_too_much_is_said_and_not_played(
     (line,) = worth.beforehand(dear, pool, 200, timed=True)
     assert line.startswith("drafter small costs more than it can save here")
     assert worth.beforehand(trace.costs, pool, 200, timed=True) == []
+    uneven = replace(trace.costs, verify_seconds=np.where(trace.costs.widths == 2, 500.0, trace.costs.verify_seconds))
+    (line,) = worth.beforehand(uneven, pool, 200, timed=True)
+    assert line.startswith("a pass of 2 tokens takes 500,000.0 ms here, one of ")
     monkeypatch.setattr(world, "_driven", None)
     played = {}
     for spec in ("default", "random"):

@@ -86,6 +86,11 @@ def test_a_file_is_converted_once_for_each_dtype_it_is_used_in(
     monkeypatch.setattr(gguf, "_read", lambda *_: pytest.fail("converted again"))
     assert load_target(str(file)).revision == loaded.revision
     assert capsys.readouterr().err == ""
+    monkeypatch.setattr("transformers.__version__", "5.99.0")
+    assert load_target(str(file)).revision == loaded.revision, "what an earlier release converted is taken"
+    monkeypatch.setattr("transformers.__version__", "5.0.0")
+    with pytest.raises(pytest.fail.Exception, match="converted again"):  # of a later release nobody knows
+        load_target(str(file))
     monkeypatch.undo()
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -243,6 +243,14 @@ def _edit(folder: Path, **changes: Any) -> None:
     (folder / "config.json").write_text(json.dumps(config))
 
 
+def _shards(folder: Path) -> None:
+    """The same checkpoint in several files, the second of which did not arrive."""
+    (folder / "model.safetensors").unlink()
+    tiny_model(1).save_pretrained(folder, max_shard_size="5KB")
+    (second,) = folder.glob("model-00002-of-*.safetensors")
+    second.unlink()
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
@@ -256,8 +264,17 @@ def _edit(folder: Path, **changes: Any) -> None:
             lambda f: (f / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n"),
             r"cut short, or the pointer that Git LFS left for it; get the checkpoint whole",
         ),
+        (
+            lambda f: (f / "generation_config.json").write_text("{"),
+            r"generation_config.json is broken.*mend or remove it",
+        ),
+        (_shards, r"model-00002-of-\d+.safetensors; get the checkpoint whole"),
+        (
+            lambda f: (f / "config.json").rename(f / "adapter_config.json"),
+            r"is an adapter without the model it changes; merge it into that one",
+        ),
     ],
-    ids=["shape", "unknown word", "JSON", "LFS"],
+    ids=["shape", "unknown word", "JSON", "LFS", "settings", "a shard is missing", "adapter"],
 )
 def test_what_is_wrong_with_a_folder_is_said_with_the_mend(
     spoil: Callable[[Path], object], said: str, saved: Path, tmp_path: Path

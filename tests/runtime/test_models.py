@@ -246,7 +246,7 @@ def test_bad_specs_end_in_one_line(tiny_target: Target, spec: str, words: list[s
 
 
 def test_every_kind_says_what_it_is() -> None:
-    assert list(DRAFTERS) == ["lookup", "table", "model", "skip", "head", "plain"]
+    assert list(DRAFTERS) == ["lookup", "suffix", "table", "model", "skip", "head", "plain"]
     for kind in DRAFTERS.values():
         assert kind.help.endswith(".")
     assert DRAFTERS["model"].settings == {"path": None, "name": None, "revision": None}

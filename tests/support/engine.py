@@ -24,16 +24,23 @@ class Served:
     text: list[int] = field(default_factory=list)
     draft: list[int] = field(default_factory=list)
     read: bool = False  # the prompt, or what a preempted one has to read again, is in the cache
+    counted: bool = False  # whether the draft is the drafter's, not the engine's own
 
     def __post_init__(self) -> None:
         self.text = list(self.prompt)
 
 
 class Engine:
-    """Serves with ``propose`` and counts as vLLM's scheduler does."""
+    """Serves with ``propose`` and counts as vLLM's scheduler does.
 
-    def __init__(self, propose, *, rows: int, seed: int, max_length: int = 200) -> None:
+    Where all but one token of a text is in the prefix cache, ``most`` placeholders are checked behind it; near the
+    longest text nobody is asked, and zeros are checked.
+    """
+
+    def __init__(self, propose, *, rows: int, seed: int, max_length: int = 200, most: int = 4) -> None:
         self.propose, self.rows, self.random = propose, rows, random.Random(seed)
+        self.max_length, self.most = max_length, most
+        self.padded = self.zeros = self.unasked = 0
         self.preempted = False  # in this step: nobody is let in, as in vLLM
         self.waiting: list[Served] = []
         self.running: list[Served] = []
@@ -45,34 +52,50 @@ class Engine:
         while not self.preempted and self.waiting and len(self.running) < self.rows:
             self.running.append(self.waiting.pop(0))
         self.preempted = False
-        sampled = [self._pass(r) for r in self.running]
+        fits = max((len(r.text) + len(r.draft) for r in self.running), default=0) + self.most <= self.max_length
         lengths = np.zeros(self.rows, np.int32)
+        sampled = [self._pass(row, r) for row, r in enumerate(self.running)]
         for row, request in enumerate(self.running):
             lengths[row] = len(request.text)
             self.arrays[row, : len(request.text)] = request.text
         if not self.running:
             return
-        drafts = self.propose([list(s) for s in sampled], lengths, self.arrays)
+        if fits:
+            drafts = self.propose([list(s) for s in sampled], lengths, self.arrays)
+        else:
+            self.unasked += 1
+            drafts = [[0] * min(self.most, self.max_length - len(r.text) - 1) if r.read else [] for r in self.running]
         assert len(drafts) == len(sampled)
         for request, draft, tokens in zip(self.running, drafts, sampled, strict=True):
             assert not (draft and not tokens)
-            request.draft = list(draft)
-        for request in [r for r in self.running if len(r.text) - len(r.prompt) >= r.budget]:
+            request.draft, request.counted = list(draft), fits
+        for request in [r for r in self.running if self._over(r)]:
             self._leave(request)
             self.done.append(request)
 
-    def _pass(self, request: Served) -> list[int]:
+    def _over(self, request: Served) -> bool:
+        return len(request.text) - len(request.prompt) >= request.budget or len(request.text) >= self.max_length
+
+    def _pass(self, row: int, request: Served) -> list[int]:
+        padded = False
         if not request.read:
-            request.read = self.random.random() < 0.7  # else only a chunk of it
+            chance = self.random.random()
+            request.read = chance < 0.7  # else only a chunk of it
             request.draft = []
             if not request.read:
                 return []
+            padded = chance < 0.3 and len(request.text) + 1 + self.most < self.max_length
         tokens = [next_token(request.text)]
-        for token in request.draft:
+        checked = [-1] * self.most if padded else request.draft
+        self.arrays[row, len(request.text) : len(request.text) + len(checked)] = checked
+        for token in checked:
             if token != tokens[-1]:
                 break
             tokens.append(next_token(request.text + tokens))
-        if request.draft:
+        self.padded += padded
+        if request.draft and not request.counted:
+            self.zeros += 1
+        elif request.draft:
             self.drafts += 1
             self.drafted += len(request.draft)
             self.accepted += len(tokens) - 1

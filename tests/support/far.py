@@ -2,17 +2,21 @@
 
 ``far`` puts a model on it, ``FarDevice`` is active around the code under test. A tensor is far when it was made with
 ``device=FAR``, moved there, or computed from far ones. It must not be mixed with tensors of the CPU that have a
-dimension (an index may lie on the CPU), nor be read by numpy before it was brought back.
+dimension (an index may lie on the CPU), nor be read by numpy before it was brought back. What a GPU's host waits for
+is counted: every value that it reads, and every synchronisation.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import time
 from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as tree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 FAR = torch.device("cuda", 0)
 
@@ -31,22 +35,76 @@ def _far(value: Any) -> Any:
     return value.as_subclass(Far) if isinstance(value, torch.Tensor) else value
 
 
+class _Event:
+    """An event of the played device, which does at once what it is told."""
+
+    def __init__(self, enable_timing: bool) -> None:
+        assert enable_timing
+        self.at: float | None = None
+
+    def record(self) -> None:
+        self.at = time.perf_counter()
+
+    def synchronize(self) -> None:
+        assert self.at is not None
+
+    def elapsed_time(self, last: _Event) -> float:
+        assert self.at is not None
+        assert last.at is not None
+        return 1000 * (last.at - self.at)
+
+
+class _Inside(TorchDispatchMode):
+    """Counts what operations on far tensors read on their way, and models in their passes."""
+
+    READ = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero")
+
+    def __init__(self, device: FarDevice) -> None:
+        super().__init__()
+        self.device = device
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kind = func.overloadpacket.__name__
+        by_truth = kind in ("index", "index_put_") and any(i is not None and i.dtype == torch.bool for i in args[1])
+        if self.device.busy and (by_truth or kind in self.READ):
+            self.device.reads += 1
+        return func(*args, **(kwargs or {}))
+
+
 class FarDevice(TorchFunctionMode):
-    """See the module docstring. ``waits`` counts synchronisations."""
+    """See the module docstring. ``waits`` counts synchronisations, ``reads`` the times that values came to the host."""
+
+    active: FarDevice | None = None
 
     def __init__(self) -> None:
         super().__init__()
-        self.waits = 0
+        self.waits = self.reads = self.busy = 0
+        self._inside = _Inside(self)
 
     def __enter__(self) -> FarDevice:
-        self._kept = torch.cuda.synchronize, torch.cuda.get_device_name
+        self._kept = torch.cuda.synchronize, torch.cuda.get_device_name, torch.cuda.Event, torch.cuda.device
         torch.cuda.synchronize = self._wait
         torch.cuda.get_device_name = lambda device=None: "played by the CPU"
+        if torch.cuda.Event.__module__.startswith("torch"):  # a test may have put its own there
+            torch.cuda.Event, torch.cuda.device = _Event, lambda device: contextlib.nullcontext(device == FAR)
+        FarDevice.active = self
+        self._inside.__enter__()
         return super().__enter__()
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)
-        torch.cuda.synchronize, torch.cuda.get_device_name = self._kept
+        self._inside.__exit__(*error)
+        FarDevice.active = None
+        torch.cuda.synchronize, torch.cuda.get_device_name, torch.cuda.Event, torch.cuda.device = self._kept
+
+    @contextlib.contextmanager
+    def at_work(self) -> Any:
+        """Inside, whatever is read is read off the played device."""
+        self.busy += 1
+        try:
+            yield
+        finally:
+            self.busy -= 1
 
     def _wait(self, device: torch.device) -> None:
         assert device == FAR
@@ -69,8 +127,10 @@ class FarDevice(TorchFunctionMode):
         if far and name in ("numpy", "__array__"):
             raise TypeError(f"{name}: a tensor on {FAR} cannot be read by numpy; bring it to the CPU first")
         args, kwargs = tree.tree_map(_plain, (args, kwargs))
-        result = func(*args, **kwargs)
         ends_far = moved[-1].type == "cuda" if moved else far and name != "cpu"
+        with self.at_work() if far else contextlib.nullcontext():
+            result = func(*args, **kwargs)
+        self.reads += far and (name == "tolist" or not ends_far)
         return tree.tree_map(_far, result) if ends_far else result
 
 
@@ -83,7 +143,8 @@ def far(model: Any) -> Any:
         given = [v for v in (*args, *kwargs.values()) if isinstance(v, torch.Tensor)]
         assert given
         assert all(isinstance(v, Far) for v in given), "the model was given a tensor of the CPU"
-        with torch._C.DisableTorchFunction():
+        device = FarDevice.active
+        with torch._C.DisableTorchFunction(), device.at_work() if device else contextlib.nullcontext():
             out = kind.forward(self, *map(_plain, args), **{k: _plain(v) for k, v in kwargs.items()})
             out.logits = out.logits.as_subclass(Far)
         return out

@@ -9,12 +9,15 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+LONGEST = 120
+"""Seconds after which a process that hangs is ended, by SIGALRM."""
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
 
 
@@ -71,6 +74,7 @@ def command(arguments: list[str], log: str) -> int:
 
 
 def _child(order: dict[str, Any], rank: int, port: int) -> int:
+    signal.alarm(LONGEST)
     size = order["ranks"]
     if size > 1:
         os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(rank)}

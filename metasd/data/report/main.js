@@ -9,7 +9,7 @@ function stateOf(section) {
   state.domains = [...new Set(data.results.filter((r) => r.trace === trace && r.domain !== "all").map((r) => r.domain))];
   if (!state.domains.length) state.domains = known?.domains ?? [];
   state.ids = byPrompt?.ids ?? [];
-  state.timed = rows.get(order[0]).currency === "seconds";
+  state.timed = (rows.get(order[0]).currency ?? (rows.get(order[0]).seconds === null ? "rounds" : "seconds")) === "seconds";
   state.lines = data.timelines.filter((t) => t.trace === trace);
   state.room = section.clientWidth < 600 ? 18 : 40;
   state.filter = filterOf(state, "");

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from math import exp
 from operator import itemgetter
 
-from metasd.core.plans import Run, Source
+from metasd.core.plans import Run, Source, TableSource
 from metasd.policies.planner.cells import AGREE, DEPTH, RANK, TABLE, TABLE_ORDERS, TEXT, TEXT_ORDERS, depth_class
+from metasd.policies.planner.grown import Grown
 
 SIBLINGS = 8
 """Candidates kept of one node."""
@@ -31,11 +32,14 @@ _RANKS = tuple(RANK + min(r, 3) for r in range(SIBLINGS))
 class Candidates:
     """Candidates by context, from one lane's ``sources``; ``grown`` is a further table of the planner's own."""
 
-    def __init__(self, sources: Sequence[tuple[int, Source]], grown: Source | None) -> None:
+    def __init__(self, sources: Sequence[tuple[int, Source]], grown: Grown | None) -> None:
         self._texts = [(d, s) for d, s in sources if not s.fixed]
-        self._tables = [(d, s) for d, s in sources if s.fixed]
+        self._tables = [(d, s) for d, s in sources if s.fixed and isinstance(s, TableSource)]
+        self._fixed = [(d, s) for d, s in sources if s.fixed and not isinstance(s, TableSource)]
         self._grown = grown
         self._kept: dict[Run, dict[int, Cells]] = {}
+        self._both: dict[Run, dict[int, Cells]] = {}  # with those of ``grown`` as it was at that version
+        self._version = -1
 
     def after(self, context: Run, depth: int, weights: list[float]) -> list[Candidate]:
         """The ``SIBLINGS`` likeliest tokens behind ``context``, likeliest first; ``depth`` 0 for those of the root."""
@@ -65,18 +69,27 @@ class Candidates:
         return _valued(rows, _DEPTHS[depth], weights)
 
     def _of_tables(self, context: Run) -> dict[int, Cells]:
-        """Cells of the tokens that tables suggest; those of fixed tables are worked out once a context."""
+        """Cells of the tokens that tables suggest, worked out once a context and version of the grown one."""
         run = context[-TABLE_ORDERS:]
+        if self._grown is not None:
+            if self._version != self._grown.version or len(self._both) >= REMEMBERED:
+                self._both, self._version = {}, self._grown.version
+            told = self._both.get(run)
+            if told is not None:
+                return told
         known = self._kept.get(run)
         if known is None:
             if len(self._kept) >= REMEMBERED:
                 self._kept.clear()
             known = self._kept[run] = {}
-            for drafter, source in self._tables:
+            ends = [run[-order:] for order in range(1, len(run) + 1)]
+            for drafter, table in self._tables:
+                _merge_table(known, drafter, table, ends)
+            for drafter, source in self._fixed:
                 _merge(known, drafter, source, run)
         if self._grown is None:
             return known
-        both = dict(known)
+        both = self._both[run] = dict(known)
         _merge(both, -1, self._grown, run)
         return both
 
@@ -91,6 +104,27 @@ def _merge(cells: dict[int, Cells], drafter: int, source: Source, run: Run) -> N
         if told is None or order > told[3]:
             cells[token] = (drafter, table, AGREE + 1, order)
         elif order == told[3]:
+            first = told[0] if told[1] >= table else drafter
+            cells[token] = (first, max(told[1], table), min(told[2] + 1, AGREE + 3), order)
+
+
+def _merge_table(cells: dict[int, Cells], drafter: int, source: TableSource, ends: Sequence[Run]) -> None:
+    """``_merge`` of what a table has for the ``ends`` of a context, from the shortest up."""
+    get = source.get
+    found = []
+    for end in ends[: source.reach]:
+        entry = get(end)
+        if entry is None:
+            break
+        found.append(entry)
+    for order in range(len(found), 0, -1):
+        token, share = found[order - 1]
+        told = cells.get(token)
+        if told is None or order > told[3]:
+            table = TABLE + 3 * order + (0 if share < 0.5 else 1 if share < 1 else 2)
+            cells[token] = (drafter, table, AGREE + 1, order)
+        elif order == told[3]:
+            table = TABLE + 3 * order + (0 if share < 0.5 else 1 if share < 1 else 2)
             first = told[0] if told[1] >= table else drafter
             cells[token] = (first, max(told[1], table), min(told[2] + 1, AGREE + 3), order)
 

@@ -24,6 +24,9 @@ class Grown:
     Args:
         ring: [R] where tokens are kept, -1 - token for those of prompts, which are only followed, not learned.
         told: [2] tokens written so far, and how many of them runs are known of; both are the caller's to save.
+
+    Attributes:
+        version: counts on whenever what is suggested may have changed.
     """
 
     reach = ORDER
@@ -31,18 +34,20 @@ class Grown:
 
     def __init__(self, ring: Ints, told: Ints) -> None:
         self._ring, self._told = ring, told
-        self._runs: dict[Run, list[int]] = {}
+        self.version = 0
         self.reload()
 
     def reload(self) -> None:
         """Make the index anew from the ring."""
-        self._runs = {}
+        self._runs: dict[Run, list[int]] = {}
+        self._tokens: list[int] = self._ring.tolist()  # the ring again: single numbers are dear in arrays
         self._take_in(0)
 
     def forget(self) -> None:
         """Empty it."""
         self._told[:] = 0
         self._runs = {}
+        self.version += 1
 
     def begin(self, tail: Sequence[int]) -> None:
         """A text starts behind ``tail``: what was said before it is known from now on."""
@@ -60,7 +65,7 @@ class Grown:
     def suggest(self, context: Run) -> list[Suggestion]:
         """At most ``BEST`` tokens a run, from the longest run down, each token once."""
         seen, suggested = set[int](), list[Suggestion]()
-        runs, size = self._runs, len(self._ring)
+        runs, said, size = self._runs, self._tokens, len(self._tokens)
         found = []
         for order in range(1, min(ORDER, len(context)) + 1):
             at = runs.get(context[-order:])
@@ -70,7 +75,7 @@ class Grown:
         for order, at in reversed(found):
             counts: dict[int, int] = {}
             for here in reversed(at):
-                token = int(self._ring[here % size])
+                token = said[here % size]
                 counts[token] = counts.get(token, 0) + 1
             best = counts.items() if len(counts) <= BEST else sorted(counts.items(), key=lambda c: -c[1])[:BEST]
             for token, count in best:
@@ -81,6 +86,7 @@ class Grown:
 
     def _take_in(self, first: int) -> None:
         """Index the tokens from number ``first`` on whose run is in the ring."""
+        self.version += 1
         oldest = max(int(self._told[0]) - len(self._ring), 0) + ORDER
         for at in range(max(first, oldest), int(self._told[1])):
             self._index(at)
@@ -89,17 +95,17 @@ class Grown:
         written, size = int(self._told[0]), len(self._ring)
         if written >= size:
             self._drop(written - size + ORDER)
-        self._ring[written % size] = token
+        self._ring[written % size] = self._tokens[written % size] = token
         self._told[0] = written + 1
 
     def _context(self, at: int) -> Run:
         """The ``ORDER`` tokens before the one written as number ``at``."""
-        size = len(self._ring)
-        told = [int(self._ring[i % size]) for i in range(at - ORDER, at)]
+        said, size = self._tokens, len(self._tokens)
+        told = [said[i % size] for i in range(at - ORDER, at)]
         return tuple(t if t >= 0 else -1 - t for t in told)
 
     def _index(self, at: int) -> None:
-        if self._ring[at % len(self._ring)] < 0:
+        if self._tokens[at % len(self._tokens)] < 0:
             return
         context = self._context(at)
         for order in range(1, ORDER + 1):
@@ -110,8 +116,9 @@ class Grown:
 
     def _drop(self, at: int) -> None:
         """Forget the oldest token whose run is still in the ring."""
-        if at >= int(self._told[1]) or self._ring[at % len(self._ring)] < 0:
+        if at >= int(self._told[1]) or self._tokens[at % len(self._tokens)] < 0:
             return
+        self.version += 1
         context = self._context(at)
         for order in range(1, ORDER + 1):
             run = context[-order:]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
+from itertools import pairwise
 
 from metasd.core.plans import ROOT, Run
 from metasd.policies.planner.candidates import Candidate
@@ -69,7 +70,10 @@ def grow(
         value = -value
         node = len(tokens)
         if price is not None:
-            if all(total + value * (m - node) - price[m] <= best for m in range(node + 1, nodes + 1)):
+            for m in range(node + 1, nodes + 1):
+                if total + value * (m - node) - price[m] > best:
+                    break
+            else:
                 break  # were all further nodes as likely as this one, none of them would pay
             total += value
             best = max(best, total - price[node + 1])
@@ -104,3 +108,21 @@ def best_prefix(values: Sequence[float], cost: Sequence[float] | None, rho: floa
         if worth > best:
             best, at = worth, n
     return at, best
+
+
+def least(cost: Sequence[float] | None, rho: float, nodes: int) -> tuple[float, list[float] | None]:
+    """The value below which no node can pay, and where there is none the price of each number of nodes, in tokens.
+
+    Of convex costs the first step is the cheapest; of others nothing can be said of a node alone.
+    """
+    if cost is None:
+        return 0.0, None
+    if len(cost) < 2:
+        return 0.0, None
+    first = before = cost[1] - cost[0]
+    for a, b in pairwise(cost[1:]):
+        step = b - a
+        if step < before - 1e-12:
+            return 0.0, [rho * c for c in cost[: nodes + 1]]
+        before = step
+    return rho * max(first, 0.0), None

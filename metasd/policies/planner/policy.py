@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,10 +17,10 @@ from metasd.core.records import Bools, Context, Floats, Ints, Rounds
 from metasd.policies.base import STALL, Policy, within
 from metasd.policies.planner import asking
 from metasd.policies.planner.candidates import Candidates
-from metasd.policies.planner.cells import W, cold_weights
+from metasd.policies.planner.cells import cold_weights
 from metasd.policies.planner.grown import ORDER, Grown
-from metasd.policies.planner.growth import Growth, best_prefix, grow
-from metasd.policies.planner.values import Logistic, one_hot
+from metasd.policies.planner.growth import Growth, best_prefix, grow, least
+from metasd.policies.planner.values import Logistic
 
 REACH = 8
 """Tokens of context that candidates depend on."""
@@ -98,6 +97,7 @@ class Planner(Policy):
 
     def allocate(self, lanes: int, arms: int) -> None:
         drafters = len(self.pool.drafters)
+        self._asking: list[int] = np.flatnonzero(~self.pool.free).tolist()
         self._values = Logistic(lanes, cold_weights())
         self._models = [Logistic(lanes, asking.cold_weights(), 1) for _ in range(drafters)]
         self.rate = np.zeros((lanes, 3))  # tokens emitted, seconds spent, rounds
@@ -134,6 +134,7 @@ class Planner(Policy):
 
     def _inner(self) -> dict[str, NDArray[Any]]:
         """The arrays of the regressions, by name."""
+        self._values.fold()
         parts = {"values": self._values} | {f"model{d}": m for d, m in enumerate(self._models)}
         return {
             f"{part}.{name}": array
@@ -170,7 +171,7 @@ class Planner(Policy):
         def expand(run: tuple[int, ...], depth: int) -> list[Any]:
             return candidates.after(run, depth, weights)
 
-        floor, price = _least(priced, rho, nodes)
+        floor, price = least(priced, rho, nodes)
         depth, tail = min(self.depth, left - 1), suggest.tail[-REACH:]
         how: dict[str, Any] = {"nodes": nodes, "depth": depth, "reach": REACH, "branches": context.branches}
         made = grow(expand, tail, floor=floor, price=price, **how)
@@ -219,9 +220,9 @@ class Planner(Policy):
     ) -> tuple[int, int, Floats | None, Floats | None]:
         """Model drafter, tokens to ask it for (-1 and 0 for none), and the rows and chances it is judged by."""
         best: tuple[float, int, int, Floats | None, Floats | None] = (0.0, -1, 0, None, None)
-        if context.drafting is None:
+        if context.drafting is None or not self._asking:
             return best[1:]
-        for d in np.flatnonzero(~self.pool.free).tolist():
+        for d in self._asking:
             price = context.drafting[lane, d, 1:]
             longest = min(int(np.isfinite(price).sum()), left - 1, nodes - n)
             if longest < 1:
@@ -261,7 +262,9 @@ class Planner(Policy):
             self._asked[lane] = None
 
     def _learn(self, lane: int, growth: Growth, tokens: Sequence[int]) -> None:
-        cells, right, chances = [], [], []
+        cells: list[tuple[int, ...]] = []
+        right: list[bool] = []
+        chances: list[float] = []
         child = dict(zip(zip(growth.parents, growth.tokens, strict=True), range(len(growth.tokens)), strict=True))
         at = ROOT
         for token in tokens:
@@ -272,7 +275,7 @@ class Planner(Policy):
             if (at, token) not in child:
                 break
             at = child[at, token]
-        if cells and self._values.learn(lane, one_hot(cells, W), np.array(right, float), np.array(chances)):
+        if cells and self._values.note(lane, cells, right, chances):
             self._lists[lane] = None
 
     def _learn_model(self, lane: int, asked: Asked, said: Judged) -> None:
@@ -282,16 +285,3 @@ class Planner(Policy):
         if count and asked.x is not None and asked.chances is not None:
             y = np.array(same[:count], float)
             self._models[asked.plan.model].learn(lane, asked.x[:count], y, asked.chances[:count])
-
-
-def _least(cost: Sequence[float] | None, rho: float, nodes: int) -> tuple[float, list[float] | None]:
-    """The value below which no node can pay, and where there is none the price of each number of nodes, in tokens.
-
-    Of convex costs the first step is the cheapest; of others nothing can be said of a node alone.
-    """
-    if cost is None:
-        return 0.0, None
-    steps = [b - a for a, b in pairwise(cost)]
-    if all(b >= a - 1e-12 for a, b in pairwise(steps)):
-        return (rho * max(steps[0], 0.0) if steps else 0.0), None
-    return 0.0, [rho * c for c in cost[: nodes + 1]]

@@ -44,6 +44,20 @@ def data_ends(ends: Sequence[float] | None) -> str:
     return "" if ends is None else f' data-low="{ends[0]!r}" data-high="{ends[1]!r}"'
 
 
+def save(kind: str, what: str) -> str:
+    """A button that hands out a file of what stands beside it."""
+    name = kind.upper()
+    return f'<button type="button" class="save" data-save="{kind}" aria-label="{what} as {name}">{name}</button>'
+
+
+def part(kind: str, title: str, what: str, body: str, buttons: str = "") -> str:
+    """A figure or table with its title, what it shows and the buttons beside it."""
+    return (
+        f'<div class="part" data-part="{kind}"><div class="head"><h3>{title}</h3>{buttons}</div>'
+        f'<p class="what">{what}</p>{body}</div>'
+    )
+
+
 def arm_colours(trace: Mapping[str, Any]) -> dict[str, tuple[str, float]]:
     """Colour and opacity of every arm of a trace: a drafter has one colour, its shorter drafts are paler."""
     drafters: list[int] = trace["arm_drafters"]

@@ -79,7 +79,7 @@ def _headline(document: Document) -> str:
     timed = rate_of(best) == "tokens_per_second"
     if timed:
         words += f"{number(best['tokens_per_second'], '.1f')} tokens per second"
-        words += f", {number(best['speedup'], '.2f')} times plain decoding" if best["speedup"] is not None else ""
+        words += f", {number(best['speedup'], '.2f')} times plain decoding" if best.get("speedup") is not None else ""
         words += f" ({number(best['tokens_per_round'], '.2f')} tokens per round)"
     else:
         words += f"{number(best['tokens_per_round'], '.2f')} tokens per round"

@@ -7,9 +7,10 @@ from typing import Any
 
 from metasd.core import jsontext
 from metasd.core.results import ALL, BEST_FIXED, OPTIMUM
-from metasd.report.html.markup import legend, number, text
+from metasd.report.html.markup import legend, number, part, save, text
+from metasd.report.html.remarks import live, remarks
 from metasd.report.html.tables import heat_map, leaderboard, settings_table
-from metasd.report.leaderboard import ranked, rate_of, shown_beside, withheld
+from metasd.report.leaderboard import bound_words, ranked, rate_of, shown_beside, withheld
 
 Document = Mapping[str, Any]
 Row = Mapping[str, Any]
@@ -27,8 +28,11 @@ def section(document: Document, name: str, rows: Sequence[Row]) -> str:
     order = [r["policy"] for r in rows]
     trace = next((t for t in document["traces"] if t["name"] == name), None)
     title = "All traces together" if name == ALL and document["traces"] else "Results" if trace is None else name
-    parts = [f"<h2>{text(title)}</h2>", tiles(document, name, rows), _tools(rows), _board(document, name, rows, trace)]
-    if trace is not None:
+    parts = [f"<h2>{text(title)}</h2>", tiles(document, name, rows), remarks(document, trace)]
+    parts += [_tools(rows), _board(document, name, rows, trace)]
+    if trace is None:
+        parts.append(live(document))
+    else:
         parts += [_figures(document, name, rows), _arms(document, trace), _heat(document, name, order)]
         parts += [_pairs(document, name, rows), _timeline(document, trace, rows)]
     parts.append(_settings(rows))
@@ -75,12 +79,6 @@ def _tools(rows: Sequence[Row]) -> str:
     )
 
 
-def save(kind: str, what: str) -> str:
-    """A button that hands out a file of what stands beside it."""
-    name = kind.upper()
-    return f'<button type="button" class="save" data-save="{kind}" aria-label="{what} as {name}">{name}</button>'
-
-
 def _board(document: Document, name: str, rows: Sequence[Row], trace: Mapping[str, Any] | None) -> str:
     beside = [c for c in document["comparators"] if c["trace"] == name and shown_beside(c)]
     size = f"{trace['prompts']:,} prompts, {trace['tokens']:,} tokens, {len(trace['arms'])} arms. " if trace else ""
@@ -88,18 +86,11 @@ def _board(document: Document, name: str, rows: Sequence[Row], trace: Mapping[st
         f"{size}{_interval_words(rows)} “Of the optimum” is what the clairvoyant schedule costs over what the policy "
         "costs; where a clock is known, costs, order and differences are in seconds, else in rounds. Differences are "
         "paired on the same prompts and the same noise; ▲ and ▼ mark those that stay significant at 5 % after Holm's "
-        f"correction, whose p is shown; their intervals are not corrected. {_regret_words(rows)}"
+        f"correction, whose p is shown; their intervals are not corrected. {bound_words(rows)} {_regret_words(rows)}"
     )
     reference = str(document["config"].get("reference", "the reference"))
     table = leaderboard(rows, beside, reference)
-    return _part("board", "Leaderboard", what, table, save("csv", "Leaderboard"))
-
-
-def _part(kind: str, title: str, what: str, body: str, buttons: str = "") -> str:
-    return (
-        f'<div class="part" data-part="{kind}"><div class="head"><h3>{title}</h3>{buttons}</div>'
-        f'<p class="what">{what}</p>{body}</div>'
-    )
+    return part("board", "Leaderboard", what, table, save("csv", "Leaderboard"))
 
 
 def _regret_words(rows: Sequence[Row]) -> str:
@@ -122,7 +113,7 @@ def _interval_words(rows: Sequence[Row]) -> str:
 
 def _plot(kind: str, title: str, what: str, controls: str = "") -> str:
     body = f'{controls}<div class="plot" role="img" aria-label="{title}" data-plot="{kind}"></div>{_NOSCRIPT}'
-    return _part(kind, title, what, body, save("svg", title))
+    return part(kind, title, what, body, save("svg", title))
 
 
 _NOSCRIPT = "<noscript>This figure is drawn by a script from the numbers in the page.</noscript>"
@@ -163,7 +154,7 @@ def _arms(document: Document, trace: Mapping[str, Any]) -> str:
         return legend(trace)
     what = "Which arm the rounds that begin at each position play: how quickly a policy settles, and on what."
     body = f'{legend(trace)}<div class="panels" data-plot="arms"></div>'
-    return _part("arms", "Arms along the text", what, body, save("svg", "Arms along the text"))
+    return part("arms", "Arms along the text", what, body, save("svg", "Arms along the text"))
 
 
 def _heat(document: Document, name: str, order: Sequence[str]) -> str:
@@ -179,7 +170,7 @@ def _heat(document: Document, name: str, order: Sequence[str]) -> str:
         "fraction_of_optimum_seconds" if timed else "fraction_of_optimum": ("Share of the optimum", ".1%"),
     }
     parts = [
-        _part(
+        part(
             f"heat-{key}",
             f"{title} by domain",
             "Where a policy is strong, and where it is not; each domain is shaded for itself.",
@@ -205,12 +196,12 @@ def _pairs(document: Document, name: str, rows: Sequence[Row]) -> str:
         return ""
     everyone = list(found["rounds"])
     first, second = everyone.index(rows[0]["policy"]), everyone.index(rows[min(1, len(rows) - 1)]["policy"])
-    part = (
+    some = (
         "" if len(found["ids"]) == found["of"] else f" {len(found['ids']):,} of {found['of']:,} prompts, evenly spread."
     )
     what = (
         "Two policies on the same prompts, mean over runs, where the first does worst first. Choose a prompt to see it "
-        f"round by round; drag over the points to list only those.{part}"
+        f"round by round; drag over the points to list only those.{some}"
     )
     body = (
         f'<p class="choose">{_choice("one", "Policy", everyone, first)}'
@@ -218,7 +209,7 @@ def _pairs(document: Document, name: str, rows: Sequence[Row]) -> str:
         f'<div class="plot" role="img" aria-label="Prompts" data-plot="pairs"></div>{_NOSCRIPT}'
         '<div class="scroll tall" tabindex="0"><table class="board prompts"></table></div>'
     )
-    return _part("pairs", "Prompt by prompt", what, body, save("svg", "Prompts") + save("csv", "Prompts"))
+    return part("pairs", "Prompt by prompt", what, body, save("svg", "Prompts") + save("csv", "Prompts"))
 
 
 def _timeline(document: Document, trace: Mapping[str, Any], rows: Sequence[Row]) -> str:
@@ -239,14 +230,14 @@ def _timeline(document: Document, trace: Mapping[str, Any], rows: Sequence[Row])
         f'<select class="prompt">{options}</select></label></div>'
         f'{legend(trace)}<div class="strips"></div><div class="answer"></div>{_NOSCRIPT}</div>'
     )
-    return _part("rounds", "Round by round", what, body)
+    return part("rounds", "Round by round", what, body)
 
 
 def _settings(rows: Sequence[Row]) -> str:
     if not any(r.get("settings") for r in rows):
         return ""
     what = "Every setting as it was played, defaults and what was found at the start included."
-    return _part("settings", "Settings of the policies", what, settings_table(rows), save("csv", "Settings"))
+    return part("settings", "Settings of the policies", what, settings_table(rows), save("csv", "Settings"))
 
 
 def best_rows(document: Document, trace: str) -> list[Row]:

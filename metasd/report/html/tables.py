@@ -145,6 +145,21 @@ def _shade(value: float | None, around: Sequence[float] | None, known: Sequence[
     return cell(value, spec, around, style=f"background:rgba(var(--heat),{depth:.2f})")
 
 
+def forecast_table(forecasts: Sequence[Row]) -> str:
+    """What replay promised of each policy, what the run made, and the error of the promise."""
+    columns = [("predicted", "predicted, tokens/s", ",.1f"), ("live", "live, tokens/s", ",.1f")]
+    columns.append(("error", "error of the prediction", "+.1%"))
+    heads = _head("policy", "ascending") + "".join(_head(words, "descending") for _, words, _ in columns)
+    body = "".join(
+        f'<tr><th scope="row">{text(f["policy"])}</th>{"".join(cell(f[key], spec) for key, _, spec in columns)}</tr>'
+        for f in forecasts
+    )
+    return (
+        f'<div class="scroll" tabindex="0"><table class="board"><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
 def settings_table(rows: Sequence[Row]) -> str:
     """Every policy with all its settings."""
     body = []

@@ -1,4 +1,4 @@
-"""A causal language model with its key/value cache, under one rule.
+"""A causal language model that reads one text, under one rule of what its cache may keep.
 
 A cache is valid up to the longest prefix it shares with the text the model is now given; the model crops itself to
 that and reads the rest. Rejected drafts, the target's own token and switching between drafters are then one case, and
@@ -7,7 +7,6 @@ what had to be re-read is measured, not assumed.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,9 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from metasd.runtime.engine.features import Features, Tap
-from metasd.runtime.engine.forward import Forward, Mask
-from metasd.runtime.engine.support import croppable_cache
+from metasd.runtime.engine.engine import Engine
+from metasd.runtime.engine.features import Features
+from metasd.runtime.engine.forward import Mask
+from metasd.runtime.engine.stopwatch import Stopwatch
 from metasd.runtime.engine.trial import check
 
 Tokens = Sequence[int] | NDArray[Any]
@@ -34,24 +34,28 @@ class CachedModel:
     features: keeps the states between layers of the cached tokens, in step with the cache; None: nobody reads them.
 
     Attributes:
-        seconds: wall time of all passes so far, cropping the cache for them included (on CUDA: of queueing
-            them, and of ``wait``).
         vocab_size: V, columns of the logits.
     """
 
     def __init__(self, model: Any, features: Features | None = None) -> None:
         check(model)
-        self.model = model
+        self.model, self.features = model, features
         self.vocab_size = int(model.config.get_text_config().vocab_size)
         self.device = torch.device(model.device)
-        self.seconds = 0.0
-        self._cache = croppable_cache(model)
+        self._engine = Engine(model, features)
         self._text = np.zeros(1024, np.int64)  # the cached tokens, [0, _length) valid
         self._length = 0
         self._dirty = False
-        self.features = features
-        self._tap = None if features is None else Tap(model, features.layers)
-        self._forward = Forward(model, self._tap)
+
+    @property
+    def seconds(self) -> float:
+        """Of all passes so far, cropping the cache for them included."""
+        return self._engine.seconds
+
+    @property
+    def watch(self) -> Stopwatch:
+        """Marks points between passes."""
+        return self._engine.watch
 
     @property
     def length(self) -> int:
@@ -60,11 +64,9 @@ class CachedModel:
 
     def reset(self) -> None:
         """Forget the text."""
-        self._cache = croppable_cache(self.model)
+        self._engine.reset()
         self._length = 0
         self._dirty = False
-        if self.features is not None:
-            self.features.crop(0)
 
     def shared(self, tokens: Tokens) -> int:
         """Tokens of the text ``tokens`` that are in the cache already: the longest common prefix."""
@@ -109,13 +111,8 @@ class CachedModel:
         ``shared``, ``forward`` or ``read``.
         """
         self._dirty = True  # until the caller has said which tokens they were
-        start = time.perf_counter()
         at = None if positions is None else positions[None]
-        logits = self._forward(ids[None], self._cache, rows, mask=mask, positions=at)[0]
-        if self.features is not None and self._tap is not None:
-            self.features.append(self._tap.taken(ids.device)[0])
-        self.seconds += time.perf_counter() - start
-        return logits
+        return self._engine.step(ids[None], rows, mask=mask, positions=at)[0]
 
     def label(self, tokens: Tokens) -> None:
         """Say which tokens the last unlabelled ``feed`` calls appended."""
@@ -127,46 +124,21 @@ class CachedModel:
         self._dirty = False
 
     def wait(self) -> None:
-        """Return when the device has finished what was queued, counting the wait as forward time."""
-        if self.device.type == "cuda":
-            start = time.perf_counter()
-            torch.cuda.synchronize(self.device)
-            self.seconds += time.perf_counter() - start
+        """Return when the device has finished what was queued."""
+        self._engine.wait()
 
-    @torch.inference_mode()
     def move(self, to: int, rows: Sequence[int]) -> None:
         """Move the rows at ``rows``, ascending, to ``to`` and on: of a path that other branches lie between."""
-        start, end = time.perf_counter(), to + len(rows)
         self._dirty = True
-        move_rows(self._cache, self._length, to, rows)
-        if hasattr(self._cache, "moves"):  # kept for the other ranks of a sharded target (``runtime.sharded``)
-            self._cache.moves.append((self._length, to, list(rows)))
-        self._text[to:end] = self._text[list(rows)]
-        self.seconds += time.perf_counter() - start
+        self._engine.move(to, rows)
+        self._text[to : to + len(rows)] = self._text[list(rows)]
         self._dirty = False
 
     def crop(self, keep: int) -> None:
         """Forget all but the first ``keep`` tokens."""
         if keep == self.length and not self._dirty:
             return
-        if keep == 0:
-            self.reset()
-            return
-        start = time.perf_counter()
         self._dirty = True
-        # negative counts mean "remove" in every release; positive ones changed their meaning
-        self._cache.crop(keep - self._length)
-        self.seconds += time.perf_counter() - start
+        self._engine.crop(keep)
         self._length = keep
         self._dirty = False
-        if self.features is not None:
-            self.features.crop(keep)
-
-
-def move_rows(cache: Any, length: int, to: int, rows: Sequence[int]) -> None:
-    """``CachedModel.move`` in the layers of ``cache``, which hold ``length`` rows."""
-    at = torch.tensor(list(rows))
-    for layer in cache.layers:
-        for value in vars(layer).values():
-            if isinstance(value, torch.Tensor) and value.dim() > 1 and value.shape[-2] == length:
-                value[..., to : to + len(rows), :] = value[..., at.to(value.device), :]

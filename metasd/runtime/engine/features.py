@@ -93,6 +93,11 @@ class Features:
         """Forget all behind the first ``length`` tokens."""
         self.length = min(self.length, length)
 
+    def move(self, to: int, places: Sequence[int]) -> None:
+        """Move the states at ``places``, ascending, to ``to`` and on."""
+        if self._rows is not None:
+            self._rows[to : to + len(places)] = self._rows[list(places)]
+
     def rows(self, layers: Sequence[int], first: int, stop: int) -> Tensor:
         """[stop - first, len(layers) * H] states side by side. Raises RuntimeError for tokens that were not read."""
         if self._rows is None or stop > self.length:

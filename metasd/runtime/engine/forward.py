@@ -1,4 +1,4 @@
-"""The one call of a model: every pass of the package, live, recorded, distilled or timed, is made here."""
+"""The one call of a model, in words that any release of transformers understands; ``Engine`` alone makes it."""
 
 from __future__ import annotations
 

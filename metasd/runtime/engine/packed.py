@@ -28,11 +28,15 @@ _OPS: Any = torch.ops.mkldnn
 class PackedLinear(nn.Module):
     """x W^T + b [..., in] -> [..., out]; W [out, in] and b [out] in float32."""
 
+    bias: nn.Parameter | None
+
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
         self.out_features, self.in_features = weight.shape
         self.register_buffer("packed", _OPS._reorder_linear_weight(weight, ROWS), persistent=False)
-        self.bias = bias if bias is None or isinstance(bias, nn.Parameter) else nn.Parameter(bias, requires_grad=False)
+        made = bias if bias is None or isinstance(bias, nn.Parameter) else nn.Parameter(bias, requires_grad=False)
+        self.register_parameter("bias", made)
+        self._product = torch.ops.mkldnn._linear_pointwise.default
 
     @property
     def weight(self) -> Tensor:
@@ -42,7 +46,7 @@ class PackedLinear(nn.Module):
         return back
 
     def forward(self, x: Tensor) -> Tensor:
-        made: Tensor = _OPS._linear_pointwise(x, self.packed, self.bias, "none", [], "")
+        made: Tensor = self._product(x, self._buffers["packed"], self._parameters["bias"], "none", [], "")
         return made
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:

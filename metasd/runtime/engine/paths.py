@@ -13,14 +13,14 @@ import torch
 from torch import nn
 
 from metasd.core.errors import UsageError
-from metasd.runtime.engine import packed
+from metasd.runtime.engine import packed, slim
 from metasd.runtime.engine.support import spread_over
 
 AUTO, EAGER, PACKED, GRAPHS = PATHS = ("auto", "eager", "packed", "graphs")
 LARGE = 1 << 22
 """Elements of linear layers from which weights come from memory: 16 MB. Below, no layout is clearly faster."""
 
-_ONEDNN: Any = torch.backends.mkldnn  # its functions have no types
+ONEDNN: Any = torch.backends.mkldnn  # its functions have no types
 _log = logging.getLogger("metasd.engine")
 
 
@@ -50,6 +50,7 @@ def install(model: Any, asked: str = AUTO) -> EnginePath:
     path = _chosen(model, asked)
     if path.name == PACKED and not packed.installed(model):
         packed.pack(model)
+        slim.install(model)
     _log.info("engine: %s (%s)", path.name, path.reason)
     return path
 
@@ -80,7 +81,7 @@ def _against_packing(model: Any) -> str | None:
         return f"weights are packed on a CPU, and the model is on {', '.join(sorted(places)) or 'no device'}"
     if model.dtype != torch.float32:
         return f"weights are packed in float32, and the model is in {str(model.dtype).removeprefix('torch.')}"
-    if not _ONEDNN.is_available():
+    if not ONEDNN.is_available():
         return "this build of PyTorch has no oneDNN"
     if not all(hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_linear_pointwise")):
         return "this release of PyTorch does not pack weights"

@@ -38,8 +38,9 @@ class PositionLayer(DynamicLayer):  # type: ignore[misc]
             self._buffers = (_made(key_states, max(ROOM, end)), _made(value_states, max(ROOM, end)))
         elif end > self._buffers[0].shape[-2]:
             self._buffers = (_grown(self._buffers[0], start, end), _grown(self._buffers[1], start, end))
-        for buffer, new in zip(self._buffers, (key_states, value_states), strict=True):
-            buffer[..., start:end, :] = new
+        keys, values = self._buffers
+        keys.narrow(-2, start, end - start).copy_(key_states)
+        values.narrow(-2, start, end - start).copy_(value_states)
         self._show(end)
         return self.keys, self.values
 
@@ -81,7 +82,8 @@ class PositionLayer(DynamicLayer):  # type: ignore[misc]
     def _show(self, length: int) -> None:
         assert self._buffers is not None
         self._length = length
-        self.keys, self.values = (buffer[..., :length, :] for buffer in self._buffers)
+        keys, values = self._buffers
+        self.keys, self.values = keys.narrow(-2, 0, length), values.narrow(-2, 0, length)
 
 
 def _made(like: Tensor, rows: int) -> Tensor:

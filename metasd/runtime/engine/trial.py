@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from metasd.core.errors import UsageError
-from metasd.runtime.engine.forward import Forward
+from metasd.runtime.engine.engine import Engine
 from metasd.runtime.engine.support import apart, croppable_cache
 
 LENGTH, KEPT, WRONG = 8, 5, 2
@@ -58,16 +58,15 @@ def _readings(model: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     vocabulary, device = int(model.config.get_text_config().vocab_size), torch.device(model.device)
     text = torch.tensor([[(7 * i + 3) % vocabulary for i in range(LENGTH)]], device=device)
     wrong = torch.tensor([[(5 * i + 1) % vocabulary for i in range(LENGTH - KEPT)]], device=device)
-    forward, cache = Forward(model), croppable_cache(model)
-    length = 0
+    engine, length = Engine(model), 0
     for ids, removed in ((text[:, :KEPT], 0), (wrong[:, :WRONG], WRONG), (text[:, KEPT:], 0)):
-        parts = forward(ids, cache, ids.shape[1])
+        parts = engine.step(ids, ids.shape[1])
         length += ids.shape[1]
-        if cache.get_seq_length() != length:
+        if engine.length != length:
             raise UsageError(f"{type(model).__name__} does not use the cache it is given; use a model that keeps one")
         if removed:
-            cache.crop(-removed)
             length -= removed
-    whole = forward(text, croppable_cache(model), LENGTH)[0]
-    other = forward(torch.cat([text[:, :KEPT], wrong], dim=1), croppable_cache(model), LENGTH)[0]
+            engine.crop(length)
+    whole = Engine(model).step(text, LENGTH)[0]
+    other = Engine(model).step(torch.cat([text[:, :KEPT], wrong], dim=1), LENGTH)[0]
     return parts[0], whole[KEPT:], whole[:KEPT], other[:KEPT]

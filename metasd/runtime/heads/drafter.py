@@ -21,13 +21,12 @@ from metasd.core.pool import DrafterInfo
 from metasd.core.records import Ints
 from metasd.drafters.base import Draft, Drafter, Look
 from metasd.runtime.engine.features import Features
+from metasd.runtime.heads.everywhere import WIDEST, Everywhere
 from metasd.runtime.heads.module import Head
 from metasd.runtime.sampling import Sampling, pick
 
 STRIDE = 1 << 16
 """Noise counters between two starts: more than any draft is long."""
-WIDEST = 1024
-"""Entries in one pass of a catch-up: bounds its mask."""
 
 
 class HeadDrafter(Drafter):
@@ -123,6 +122,14 @@ class HeadDrafter(Drafter):
         self._seconds += time.perf_counter() - start
         wide = self.head.scattered(made)
         return wide.masked_fill(made.isnan().any(-1, keepdim=True), torch.nan)
+
+    @torch.inference_mode()
+    def everywhere(self, prompt: Sequence[int], answer: Sequence[int], length: int) -> Everywhere:
+        """See ``Drafter.everywhere``."""
+        assert self._features is not None, "a head drafts beside a target only"
+        tokens = torch.tensor([*prompt, *answer], device=self.head.device)
+        states = self._features.rows(self.info.needs, 0, max(len(tokens) - 2, 0)).to(self.head.device)
+        return Everywhere(self.head, tokens, states, len(prompt), length)
 
     def _catch_up(self) -> list[Tensor]:
         """Read the true entries that are missing; the logits of each pass."""

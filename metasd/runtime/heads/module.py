@@ -211,6 +211,13 @@ class Head(nn.Module):
         visible: [n, length + n] bool, what each entry may look at within its layers' windows; None: all that is not
             at a later position. Returns logits [n, Vd] and the features [n, H] of the entries after these in a draft.
         """
+        z, own = self.entries(tokens, features, positions, cache, visible)
+        return self.logits(z), own
+
+    def entries(
+        self, tokens: Tensor, features: Tensor, positions: Tensor, cache: HeadCache, visible: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """As ``forward``, with what ``logits`` takes, [n, H], in place of logits."""
         c, n, end = self.config, len(tokens), cache.length + len(tokens)
         cache.reserve(n)
         cache.positions[cache.length : end] = positions
@@ -222,10 +229,12 @@ class Head(nn.Module):
             x = layer(x, embedded, turn, cache, masks[window])
         cache.length = end
         z = self.norm(x) if c.kind == EAGLE3 else x
-        logits = self._unembed[0](z)
-        if c.logit_scale != 1:
-            logits = logits * c.logit_scale
-        return logits, z if c.norm_output else x
+        return z, z if c.norm_output else x
+
+    def logits(self, z: Tensor) -> Tensor:
+        """[n, Vd] of what ``entries`` gave."""
+        logits: Tensor = self._unembed[0](z)
+        return logits if self.config.logit_scale == 1 else logits * self.config.logit_scale
 
     def tokens(self, draft: Tensor) -> Tensor:
         """The target's ids of draft tokens."""

@@ -55,8 +55,12 @@ class Estimate:
     @property
     def interval(self) -> list[float] | None:
         """``ends`` to six digits: what the JSON holds."""
+        return self.within(-np.inf, np.inf)
+
+    def within(self, least: float, most: float) -> list[float] | None:
+        """``interval``, cut to what the quantity can be: no truth is lost by that, so its coverage stays."""
         ends = self.ends()
-        return None if ends is None else [float(f"{v:.6g}") for v in ends]
+        return None if ends is None else [float(f"{min(max(v, least), most):.6g}") for v in ends]
 
     def p_value(self) -> float | None:
         """Two-sided p-value of "the true value is 0": the smallest error whose interval leaves 0 out.

@@ -15,6 +15,15 @@ from metasd.sim.compare.bootstrap import Clusters, Values, holm, ratio, ratio_di
 from metasd.sim.compare.outcome import TraceOutcome
 from metasd.sim.oracle.rounds import best_fixed
 
+RATE, SHARE = (0.0, np.inf), (0.0, 1.0)
+RANGES = {
+    "tokens_per_round": RATE,
+    "fraction_of_optimum": SHARE,
+    "tokens_per_second": RATE,
+    "speedup": RATE,
+    "fraction_of_optimum_seconds": SHARE,
+}
+"""What each rate can be: an interval that is symmetric about its estimate can reach beyond it."""
 BY_DOMAIN = "best fixed arm of each domain"
 BY_PROMPT = "best fixed arm of each prompt"
 
@@ -65,7 +74,7 @@ def _row(
     optimum = np.asarray(outcome.optimum, np.float64)
     speed = clusters.estimate(np.stack([emitted, rounds], axis=1), ratio)
     share = clusters.estimate(np.stack([optimum, rounds], axis=1), ratio)
-    timed = {name: _timed(clusters, *pair) for name, pair in _rates(outcome, emitted, seconds).items()}
+    timed = {name: _timed(clusters, *pair, RANGES[name]) for name, pair in _rates(outcome, emitted, seconds).items()}
     return {
         "trace": outcome.name,
         "comparator": name,
@@ -75,7 +84,7 @@ def _row(
         "fraction_of_optimum": share.value,
         "seconds": float(seconds.sum()) if np.isfinite(seconds).all() else None,
         **{name: value for name, (value, _) in timed.items()},
-        "intervals": {"tokens_per_round": speed.interval, "fraction_of_optimum": share.interval}
+        "intervals": {"tokens_per_round": speed.within(*RATE), "fraction_of_optimum": share.within(*SHARE)}
         | {name: interval for name, (_, interval) in timed.items()},
     }
 
@@ -90,9 +99,11 @@ def _rates(outcome: TraceOutcome, emitted: Values, seconds: Values) -> dict[str,
     }
 
 
-def _timed(clusters: Clusters, top: Values | None, seconds: Values) -> tuple[float | None, list[float] | None]:
+def _timed(
+    clusters: Clusters, top: Values | None, seconds: Values, range_: tuple[float, float]
+) -> tuple[float | None, list[float] | None]:
     """A rate in seconds with its interval, None without a clock."""
     if top is None or not np.isfinite(seconds).all():
         return None, None
     found = clusters.estimate(np.stack([top, seconds], axis=1), ratio)
-    return found.value, found.interval
+    return found.value, found.within(*range_)

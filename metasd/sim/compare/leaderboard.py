@@ -20,18 +20,18 @@ from metasd.core.results import document as result_document
 from metasd.sim.compare import curves as figures
 from metasd.sim.compare.bootstrap import Estimate, Statistic, holm, mean_of_ratios, ratio, ratio_difference, total
 from metasd.sim.compare.by_prompt import MOST_PROMPTS, by_prompt, learning
-from metasd.sim.compare.comparators import comparator_rows
+from metasd.sim.compare.comparators import RANGES, SHARE, comparator_rows
 from metasd.sim.compare.groups import Columns, Group, groups
 from metasd.sim.compare.outcome import Comparison, Played
 from metasd.sim.oracle.regret import speedup
 
-# interval name -> (columns, statistic). A count of switches has none: mostly zeros, none tried held its level.
-_INTERVALS = {
-    "tokens_per_round": (("emitted", "rounds"), ratio),
-    "fraction_of_optimum": (("optimum", "rounds"), ratio),
-    "tokens_per_second": (("emitted", "seconds"), ratio),
-    "speedup": (("plain_seconds", "seconds"), ratio),
-    "fraction_of_optimum_seconds": (("optimum_seconds", "seconds"), ratio),
+# rate -> its columns. A count of switches has no interval: mostly zeros, none tried held its level.
+_RATES = {
+    "tokens_per_round": ("emitted", "rounds"),
+    "fraction_of_optimum": ("optimum", "rounds"),
+    "tokens_per_second": ("emitted", "seconds"),
+    "speedup": ("plain_seconds", "seconds"),
+    "fraction_of_optimum_seconds": ("optimum_seconds", "seconds"),
 }
 # regret -> its column; the hindsight ones keep their old names beside the plain ones
 _REGRETS = {
@@ -128,7 +128,9 @@ def _row(group: Group, played: Sequence[Played], cols: Columns) -> dict[str, Any
         speedup=None if plain is None else speedup(plain, summed.seconds),
         oracle_rounds=sums["optimum"],
     )
-    intervals = {name: _estimate(group, cols, played, *used).interval for name, used in _INTERVALS.items()}
+    intervals = {
+        name: _estimate(group, cols, played, used, ratio).within(*RANGES[name]) for name, used in _RATES.items()
+    }
     intervals |= {name: _estimate(group, cols, played, (c,), total).interval for name, c in _REGRETS.items()}
     extra: dict[str, Any] = {name: sums[column] for name, column in _REGRETS.items()} | {
         "trace": group.trace,
@@ -147,7 +149,7 @@ def _row(group: Group, played: Sequence[Played], cols: Columns) -> dict[str, Any
     }
     mean = _mean_of_traces(group, cols, played) if len(group.outcomes) > 1 else None
     extra["fraction_of_optimum_mean_of_traces"] = None if mean is None else mean.value
-    intervals["fraction_of_optimum_mean_of_traces"] = None if mean is None else mean.interval
+    intervals["fraction_of_optimum_mean_of_traces"] = None if mean is None else mean.within(*SHARE)
     return base | extra
 
 

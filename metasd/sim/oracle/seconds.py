@@ -141,21 +141,22 @@ def _with_lag(
     kept = np.flatnonzero(np.ones(len(pool), bool) if arms is None else arms)
     ends = np.cumsum(board.lengths)
     uses = (board.drafted > 0) & (pool.drafter_of == model)
-    whole = agreeing(board)
+    left = board.emitted if pool.committed[model] else agreeing(board).astype(np.int64)
     out = np.zeros(len(ends))
     for e, end in enumerate(ends):
         at = slice(int(end - board.lengths[e]), int(end)), kept
-        out[e] = _one_with_lag(clock, model, board.emitted[at], cost[at], uses[at], whole[at], int(prompt[e]))
+        out[e] = _one_with_lag(clock, model, board.emitted[at], cost[at], uses[at], left[at], int(prompt[e]))
     return out
 
 
 def _one_with_lag(
-    clock: Clock, model: int, emitted: Ints, cost: Floats, uses: NDArray[Any], whole: NDArray[Any], prompt: int
+    clock: Clock, model: int, emitted: Ints, cost: Floats, uses: NDArray[Any], left: Ints, prompt: int
 ) -> float:
     """V(t, lag) backwards over one text; column t + 1 + lag' is the state of a drafter not used so far.
 
-    Once used, a drafter lags by 1 (its whole draft was accepted, and it never read its own last token) or by 0, and
-    from then on by what others emit: at position t by 0..t. Never used, it lags by the prompt and the answer.
+    Once used, a drafter lags by what its round ``left`` unread: 1 (its whole draft was accepted, and it never read its
+    own last token) or 0, for a head all that was emitted. From then on it lags by what others emit as well: at position
+    t by 0..t. Never used, it lags by the prompt and the answer.
     """
     length, arms = emitted.shape
     value, never = np.zeros((length + 1, length + 2)), np.zeros(length + 1)
@@ -167,7 +168,7 @@ def _one_with_lag(
         for k in range(arms):
             to, price = t + int(emitted[t, k]), float(cost[t, k])
             if uses[t, k]:
-                after = price + value[to, int(whole[t, k])]
+                after = price + value[to, int(left[t, k])]
                 best = np.minimum(best, after + reread[: t + 1])
                 untouched = min(untouched, after + whole_prompt[t])
             else:

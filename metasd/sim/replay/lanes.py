@@ -55,7 +55,8 @@ class Lanes:
         lagging = self.models[pool.drafter_of[~pool.plain]].any() or (catch_all and self.models.any())
         self.lagging = catch_up and bool(lagging)
         self._one_arm_each = np.array_equal(pool.drafter_of, np.arange(len(pool.drafters)))
-        self._some_plain = bool(pool.plain.any())
+        D, arms = len(pool.drafters), np.where(pool.plain, -1, pool.drafter_of).tolist()
+        self._in_order = arms == [*range(D), *[-1] * (len(pool) - D)]
         self._of_text = np.stack(
             [
                 self.offsets[:-1],  # row: where the next draft starts
@@ -183,13 +184,12 @@ class Lanes:
 
     def available(self, row: Ints) -> Bools:
         """[n, K] arms with a proposal at trace rows, plain ones included."""
-        if not self.outcomes.D:
-            return np.ones((len(row), len(self.pool)), bool)
-        has = self.offered(row) > 0
-        if not self._one_arm_each:
-            has = has.take(self.pool.drafter_of, axis=1)
-        if self._some_plain:
-            has |= self.pool.plain
+        if self._in_order:  # an arm a drafter, then plain: by far the most pools, and numpy takes columns slowly
+            made = np.ones((len(row), len(self.pool)), bool)
+            np.greater(self.offered(row), 0, out=made[:, : self.outcomes.D])
+            return made
+        has = (self.offered(row) > 0).take(self.pool.drafter_of, axis=1)
+        has |= self.pool.plain
         return has
 
     def context(self, reads: frozenset[str], lanes: Ints | None = None, row: Ints | None = None) -> Context:

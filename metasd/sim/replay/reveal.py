@@ -39,7 +39,8 @@ class TraceRevealer:
       the tokens from the start to the frontier, all of which agreed.
 
     A start without a proposal has no length and no row. Above temperature 0 only deterministic drafters have
-    lengths: what another would have sampled there is not known live either.
+    lengths: what another would have sampled there is not known live either. Nor have heads at any temperature: live,
+    what they say is known from true states only, where a draft goes on from their own.
     Raises UsageError for an unknown scope.
     """
 
@@ -53,7 +54,7 @@ class TraceRevealer:
         longest = np.zeros(len(pool.drafters), np.int64)
         np.maximum.at(longest, pool.drafter_of[~pool.plain], pool.draft_length[~pool.plain])
         self._longest = longest
-        exact = np.array([d.deterministic or not lanes.trace.sampled for d in pool.drafters], bool)
+        exact = np.array([d.deterministic or not lanes.trace.sampled for d in pool.drafters], bool) & ~pool.committed
         self._lengths_of = np.flatnonzero(self._inside & exact & (longest > 0))
 
     def after(self, rounds: Rounds) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from metasd.core.errors import UsageError
 from metasd.core.results import ALL
-from metasd.traces.importers import specbench, specdecode
+from metasd.traces.importers import specbench, specdecode, vllm
 from metasd.traces.importers.lines import Imported
 from metasd.traces.save import refuse_used, save_trace
 from metasd.traces.trace import Trace
@@ -18,6 +18,7 @@ _DOMAIN = f"{ALL} (domain)"
 FORMATS: dict[str, Callable[..., tuple[Trace, list[str]]]] = {
     "specdecode-bench": specdecode.read,
     "spec-bench": specbench.read,
+    "vllm": vllm.read,
 }
 
 

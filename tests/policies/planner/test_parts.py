@@ -21,7 +21,7 @@ from metasd.policies.planner.values import STEADY, Logistic, one_hot
 class Said:
     """A source that says what it was told to."""
 
-    reach = 8
+    reach, version = 8, 0
 
     def __init__(self, rows, *, fixed):
         self.rows, self.fixed = rows, fixed
@@ -277,3 +277,44 @@ def test_a_grown_table_does_not_know_the_present_text():
     made.begin([9])
     assert made.suggest((3, 4)) == [(5, 2, 1.0, False)]
     assert made.suggest((9,)) == []
+
+
+# -- what is put off or kept --------------------------------------------------------------------------------------
+
+
+def test_rows_noted_by_their_cells_are_learned_like_whole_ones():
+    rng = np.random.default_rng(3)
+    whole, noted = (Logistic(2, np.zeros(9), patience=3) for _ in range(2))
+    for block in range(7):
+        cells = [(int(a), 3 + int(b)) for a, b in rng.integers(0, 3, (4, 2))]  # the last three are never set
+        y, p = rng.integers(0, 2, 4), rng.random(4)
+        stepped = whole.learn(1, one_hot(cells, 9), y.astype(float), p)
+        assert noted.note(1, cells, [bool(v) for v in y], p.tolist()) == stepped == (block % 3 == 2)
+        np.testing.assert_allclose(noted.weights, whole.weights, atol=1e-12)
+    assert whole.weights[1, :6].all()
+    noted.fold()
+    np.testing.assert_allclose(noted.moments, whole.moments)
+    np.testing.assert_allclose(noted.gradient, whole.gradient)
+    assert noted.gradient.any()
+    noted.note(1, [(0, 3)], [True], [0.5])
+    noted.clear(np.array([1]))
+    noted.fold()
+    np.testing.assert_array_equal(noted.moments[1], np.eye(9))
+
+
+def test_candidates_follow_a_table_that_grows_and_forgets():
+    grown = Grown(np.zeros(8 + ORDER, np.int64), np.zeros(2, np.int64))
+    candidates, weights = Candidates([], grown), cold_weights().tolist()
+
+    def tokens():
+        return [token for token, *_ in candidates.after((3, 4), 0, weights)]
+
+    grown.begin([3, 4])
+    assert tokens() == []
+    grown.say([5])
+    grown.begin([9])
+    assert tokens() == tokens() == [5]
+    grown.say([1, 2, 3, 4, 6, 7, 8, 1])
+    assert tokens() == []  # the oldest has left the ring
+    grown.begin([9])
+    assert tokens() == [6]

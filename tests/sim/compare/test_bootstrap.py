@@ -119,6 +119,18 @@ def test_one_prompt_has_no_interval() -> None:
     assert (alone.value, alone.interval, alone.p_value()) == (3.0, None, None)
 
 
+def test_an_interval_is_cut_to_what_the_quantity_can_be() -> None:
+    """Two prompts of eight took most of the time: a symmetric interval of tokens per second would go below 0."""
+    seconds = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 15.0, 30.0]
+    found = Clusters(np.zeros(8)).estimate(np.array([[100.0, s] for s in seconds]), ratio)
+    low, high = found.ends()
+    assert low < 0 < 1 < high
+    assert found.interval == pytest.approx([low, high], rel=1e-5)
+    assert found.within(0, np.inf) == [0.0, found.interval[1]]
+    assert found.within(0, 1) == [0.0, 1.0]
+    assert Clusters(np.zeros(2)).estimate(np.ones((2, 2)), ratio).within(0, 1) is None
+
+
 def test_no_rounds_is_no_number() -> None:
     empty = Clusters(np.zeros(9)).estimate(np.zeros((9, 2)), ratio)
     assert np.isnan(empty.value)

@@ -1,0 +1,108 @@
+"""The engine of one model: the only code that runs a pass, live, recorded, distilled, timed or tried out.
+
+It owns the cache that a pass reads and grows, takes the wanted states between layers, and knows how long all took. It
+knows places in the cache; which tokens lie there, and which text is wanted, its users know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metasd.runtime.engine.features import Features, Tap
+from metasd.runtime.engine.forward import Forward, Mask
+from metasd.runtime.engine.stopwatch import Stopwatch
+from metasd.runtime.engine.support import croppable_cache
+
+
+class Engine:
+    """Passes of ``model`` over B texts of one length behind one cache.
+
+    features: keeps the states between layers of the first text's cached tokens, in step with the cache.
+
+    Attributes:
+        watch: marks points between passes.
+
+    Raises UsageError at construction when the model's cache cannot be rolled back.
+    """
+
+    def __init__(self, model: Any, features: Features | None = None) -> None:
+        self.model, self.features = model, features
+        self.device = torch.device(model.device)
+        self.watch = Stopwatch(self.device)
+        self._cache = croppable_cache(model)
+        self._tap = None if features is None else Tap(model, features.layers)
+        self._forward = Forward(model, self._tap)
+
+    @property
+    def seconds(self) -> float:
+        """Of all passes so far, cropping and moving included."""
+        return self.watch.seconds
+
+    @property
+    def length(self) -> int:
+        """Tokens of each text in the cache; after a pass that failed, of no meaning until ``reset``."""
+        return int(self._cache.get_seq_length())
+
+    def step(self, ids: Tensor, rows: int, *, mask: Mask | None = None, positions: Tensor | None = None) -> Tensor:
+        """Read ``ids`` [B, w] behind the cache, which grows by them; logits [B, rows, V] of the last ``rows`` >= 1.
+
+        mask, positions [B, w]: as ``Forward`` takes them.
+        """
+        start = self.watch.mark()
+        logits = self._forward(ids, self._cache, rows, mask=mask, positions=positions)
+        if self.features is not None and self._tap is not None:
+            self.features.append(self._tap.taken(ids.device)[0])
+        self.watch.add(start)
+        return logits
+
+    def crop(self, keep: int) -> None:
+        """Forget all but the first ``keep`` tokens of every text."""
+        if keep == 0:
+            self.reset()
+            return
+        start = self.watch.mark()
+        # negative counts mean "remove" in every release; positive ones changed their meaning
+        self._cache.crop(keep - self.length)
+        self.watch.add(start)
+        if self.features is not None:
+            self.features.crop(keep)
+
+    @torch.inference_mode()
+    def move(self, to: int, places: Sequence[int]) -> None:
+        """Move the tokens at ``places``, ascending, to ``to`` and on: of a path that other branches lie between."""
+        start = self.watch.mark()
+        length = self.length
+        move_rows(self._cache, length, to, places)
+        if hasattr(self._cache, "moves"):  # kept for the other ranks of a sharded target (``runtime.sharded``)
+            self._cache.moves.append((length, to, list(places)))
+        if self.features is not None:
+            self.features.move(to, places)
+        self.watch.add(start)
+
+    def select(self, texts: Sequence[int]) -> None:
+        """Go on with some of the texts: their indices."""
+        self._cache.batch_select_indices(torch.tensor(list(texts), device=self.device))
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self._cache = croppable_cache(self.model)
+        if self.features is not None:
+            self.features.crop(0)
+
+    def wait(self) -> None:
+        """Return when the device has finished what was queued."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def move_rows(cache: Any, length: int, to: int, rows: Sequence[int]) -> None:
+    """``Engine.move`` in the layers of ``cache``, which hold ``length`` rows."""
+    at = torch.tensor(list(rows))
+    for layer in cache.layers:
+        for value in vars(layer).values():
+            if isinstance(value, Tensor) and value.dim() > 1 and value.shape[-2] == length:
+                value[..., to : to + len(rows), :] = value[..., at.to(value.device), :]

@@ -1,0 +1,90 @@
+"""Experiment a: MetaSD-UCB against fixed drafters, the best one of each domain, other policies and ours."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from metasd.core.prompts import TOTAL
+from metasd.core.records import Floats
+from metasd.core.results import ALL
+from metasd.sim.compare.matrix import Matrix
+from metasd.sim.oracle.rounds import best_fixed
+from metasd.sim.reproduce.finding import (
+    NO_TRAINED,
+    Claim,
+    Finding,
+    Outcome,
+    Setting,
+    found,
+    over,
+    rate,
+    rounds,
+    seconds,
+)
+
+UCB = "metasd-ucb"
+RIVALS = {
+    "random": Claim("UCB is faster than random choice", "M", low=1),
+    "exp3": Claim("UCB is faster than EXP3", "M", low=1),
+    "sequential-halving": Claim("UCB / SH: 1.07 on QA, 0.85 on Ja-En", "H"),
+    "default:objective=rounds": Claim("not in the paper"),
+    "default": Claim("not in the paper"),
+    "planner": Claim("not in the paper"),
+}
+
+
+def run(setting: Setting) -> Outcome:
+    """Tokens per round and seconds of every policy, and MetaSD-UCB over each of them."""
+    trace, outcome = setting.trace, Outcome()
+    missing = "" if setting.trained else NO_TRAINED
+    matrix = Matrix(trace)
+    drafting = np.flatnonzero(~matrix.pool.plain)
+    arms = matrix.rounds[:, drafting]
+    played = {spec: setting.play(spec) for spec in (UCB, *RIVALS) if not (setting.quick and spec == "planner")}
+    took = {spec: rounds(each) for spec, each in played.items()}
+    own, _ = best_fixed(arms, trace.domains)
+    overall, arm = best_fixed(arms, [ALL] * len(arms))
+    claim = Claim("0.89 (small models), 0.92 (heads), of speed-up", "H", low=0.87, high=0.94)
+    outcome.findings.append(
+        found("UCB, share of the best drafter of each domain", over(own, took[UCB]), claim, missing=missing)
+    )
+    name = matrix.pool.arms[drafting[arm[0]]].name
+    beats = Claim("faster than one single drafter for all", "M", low=1)
+    outcome.findings.append(found(f"UCB over the best single drafter ({name})", over(overall, took[UCB]), beats))
+    for spec, rival in RIVALS.items():
+        if spec in took:
+            outcome.findings.append(found(f"UCB over {spec}", over(took[spec], took[UCB]), rival))
+    near = Claim("EXP3 is close to random choice", "H", low=0.95, high=1.05)
+    outcome.findings.append(found("exp3 over random", over(took["random"], took["exp3"]), near))
+    outcome.findings.append(_one_for_all(matrix, took[UCB]))
+    emitted = trace.lengths.astype(np.float64)
+    plain = seconds(setting.play("fixed:arm=plain"))
+    for spec, each in played.items():
+        spent = seconds(each)
+        speed = None if spent is None or plain is None else over(plain, spent)
+        per_round = rate(each)
+        row = {"policy": spec, "tokens per round": per_round.value, "interval": per_round.interval}
+        row |= {"times plain, s": None if speed is None else speed.value}
+        outcome.tables.setdefault("Policies", []).append(
+            row | {"interval, s": None if speed is None else speed.interval}
+        )
+    best = over(emitted, own)
+    outcome.tables["Policies"].append(
+        {"policy": "best drafter of each domain", "tokens per round": best.value, "interval": best.interval}
+        | {"times plain, s": None, "interval, s": None}
+    )
+    cells = {(c["domain"], c["arm"]): c["tokens_per_round"] for c in matrix.cells()}
+    names = [matrix.pool.arms[k].name for k in drafting]
+    values = [[cells[d, a] for a in names] for d in matrix.domains]
+    outcome.maps["Tokens per round, domain by drafter"] = {"rows": matrix.domains, "columns": names, "values": values}
+    return outcome
+
+
+def _one_for_all(matrix: Matrix, took: Floats) -> Finding:
+    """UCB over the drafter that was made from all domains."""
+    claim = Claim("faster on 4 of 5 tasks; 1.26 (small models), 1.09 (heads) on average", "H", low=1)
+    made_of = [None if a.drafter < 0 else matrix.pool.drafters[a.drafter].settings for a in matrix.pool.arms]
+    arms = [k for k, settings in enumerate(made_of) if settings is not None and settings.get("domain") == TOTAL]
+    missing = "" if arms else "no one-for-all drafter in this trace"
+    against = matrix.rounds[:, arms[0]] if arms else np.full_like(took, np.nan)
+    return found("UCB over one-for-all", over(against, took), claim, missing=missing)

@@ -1,0 +1,77 @@
+"""The experiments by name, and how they are run: one after the other, each kept as soon as it is done."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metasd import __version__
+from metasd.core import files, jsontext
+from metasd.core.errors import UsageError
+from metasd.sim.reproduce import choices, feedback, policies, switches
+from metasd.sim.reproduce.finding import Outcome, Setting
+from metasd.traces.trace import Trace
+
+Experiment = Callable[[Setting], Outcome]
+
+EXPERIMENTS: dict[str, tuple[str, Experiment]] = {
+    "policies": ("a. MetaSD-UCB against drafters and policies", policies.run),
+    "feedback": ("b. Block divergence against block efficiency", feedback.run),
+    "choices": ("c. Beta, forgetting, draft length, number of drafters", choices.run),
+    "switches": ("e. Switches, catch-up and the share of the best drafter", switches.run),
+}
+"""Title and function of each experiment."""
+
+
+def run(
+    trace: Trace,
+    out: Path,
+    *,
+    names: Sequence[str] = (),
+    seeds: int,
+    quick: bool,
+    said: Callable[[str, bool], object] | None = None,
+) -> list[dict[str, Any]]:
+    """Documents of the experiments ``names`` (all by default), each written to OUT/NAME.json when it is done.
+
+    One that lies there already, of the same trace, settings and version, is taken as it is (``said`` is told so).
+    Raises UsageError for an unknown name.
+    """
+    for name in names:
+        if name not in EXPERIMENTS:
+            raise UsageError(f"unknown experiment {name!r}; choose among {', '.join(EXPERIMENTS)}")
+    config = {"trace": trace.name, "rows": digest(trace), "seeds": seeds, "quick": quick, "metasd": __version__}
+    files.make_folder(out)
+    found = []
+    for name in names or EXPERIMENTS:
+        path, head = out / f"{name}.json", {"experiment": name, "title": EXPERIMENTS[name][0], "config": config}
+        kept = _kept(path, head)
+        if said is not None:
+            said(name, kept is not None)
+        if kept is None:
+            kept = head | EXPERIMENTS[name][1](Setting(trace, seeds, quick)).to_json()
+            files.write_text(path, jsontext.dumps(kept, indent=1) + "\n")
+        found.append(kept)
+    return found
+
+
+def digest(trace: Trace) -> str:
+    """A hash of what experiments read: drafters, texts, proposals, acceptance, overlap."""
+    made = hashlib.sha256(repr([(d.name, d.kind) for d in trace.drafters] + list(trace.domains)).encode())
+    for column in (trace.offsets, trace.proposed, trace.accepted, trace.accept, trace.overlap):
+        if column is not None:
+            made.update(np.ascontiguousarray(column).tobytes())
+    return made.hexdigest()[:16]
+
+
+def _kept(path: Path, head: dict[str, Any]) -> dict[str, Any] | None:
+    try:
+        document = jsontext.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    same = isinstance(document, dict) and all(document.get(key) == value for key, value in head.items())
+    return document if same else None
