@@ -94,5 +94,7 @@ def _check(tensor_parallel: bool, group: Group | None, given: dict[str, Any]) ->
         )
     if given["device_map"] is not None:
         raise UsageError("--device-map and --tensor-parallel both spread the target; give one of them")
+    if given["dry_run"]:
+        raise UsageError("--dry-run says what one process holds; leave out --tensor-parallel and start one process")
     if given["prompt"] == STDIN or str(given["prompt_file"]) == STDIN:
         raise UsageError("standard input cannot be read by several processes; give the prompts in a file")

@@ -24,9 +24,9 @@ RUNS = 4
 """Runs that every process gets at least, where there are prompts enough: their lengths then even out."""
 
 
-def runs_of(missing: Sequence[int], ranks: int) -> list[list[int]]:
+def runs_of(missing: Sequence[int], ranks: int, longest: int = LONGEST_RUN) -> list[list[int]]:
     """The places ``missing``, ascending, in runs of neighbours; rank r of ``ranks`` takes every ranks-th from r on."""
-    longest = max(1, min(LONGEST_RUN, len(missing) // (RUNS * ranks)))
+    longest = max(1, min(longest, len(missing) // (RUNS * ranks)))
     runs: list[list[int]] = []
     for place in missing:
         if runs and runs[-1][-1] == place - 1 and len(runs[-1]) < longest:
@@ -59,8 +59,10 @@ class Share:
         known = set(done)
         missing = [place for place, (name, _, _) in enumerate(texts) if name not in known]
         rank, ranks = (0, 1) if group is None else (group.rank, group.size)
-        self.left, self._runs = len(missing), runs_of(missing, ranks)[rank::ranks]
         self._remembers = any(drafter.remembers for drafter in recorder.writers.values())
+        # heads draft from the states that decoding left, so with them no answer is decoded ahead of its record
+        longest = 1 if ranks > 1 and self._remembers and recorder.heads else LONGEST_RUN
+        self.left, self._runs = len(missing), runs_of(missing, ranks, longest)[rank::ranks]
         self._trace = open_trace(out) if known and self._remembers else None
         self._rows = {} if self._trace is None else {name: row for row, name in enumerate(self._trace.ids)}
         self._read = 0  # places before this one have been read by the drafters that remember

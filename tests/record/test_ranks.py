@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from ranks import command as command  # what ranks call
 
 from metasd.core.errors import MetaSDError, UsageError
 from metasd.core.ranks import Place, place
-from metasd.record.share import runs_of
+from metasd.record.share import Share, runs_of
 from metasd.traces import format as fmt
 from metasd.traces import open_trace, validate
 
@@ -186,6 +187,32 @@ def test_runs_are_shared_evenly_and_hold_neighbours():
     assert runs_of(range(100), 2)[:2] == [list(range(8)), list(range(8, 16))]
     assert runs_of([0, 1, 2, 5, 6, 9], 1) == [[0], [1], [2], [5], [6], [9]]
     assert runs_of([*range(16), *range(20, 28)], 2)[4:6] == [[12, 13, 14], [15]]
+
+
+def test_with_heads_no_answer_is_decoded_ahead_of_its_record(tmp_path):
+    """Heads draft from the states that decoding left: those of the answer decoded last."""
+
+    class Recorder:
+        writers, did = {0: SimpleNamespace(remembers=True)}, []
+
+        def answer(self, text):
+            self.did.append(f"answer {text[0]}")
+            return [1]
+
+        def follow(self, prompt, answer):
+            assert answer == [1]
+
+        def record(self, text, answer):
+            self.did.append(f"record {text[0]}")
+
+    group = SimpleNamespace(rank=0, size=2, tell=lambda *_: None, hear=lambda _: b"[1]", check=lambda: None)
+    texts = [(f"p{i}", "d", [1]) for i in range(32)]
+    for heads, ahead in (({}, 4), ({1: "head"}, 1)):
+        recorder = Recorder()
+        recorder.heads, recorder.did = heads, []
+        list(Share(recorder, texts, tmp_path, [], group).records())
+        assert len(recorder.did) == 32
+        assert [what.split()[0] for what in recorder.did[: 2 * ahead]] == ["answer"] * ahead + ["record"] * ahead
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,7 @@ def test_what_cannot_be_sharded_is_refused(ranks: Ranks, models: Path, tmp_path:
     refused(ranks, log, arguments(models, flag, "--policy", "nope"), "nope")
     refused(ranks, log, arguments(models), "give --tensor-parallel, or start one process")
     refused(ranks, log, arguments(models, flag, "--device-map", "auto"), "both spread the target")
+    refused(ranks, log, arguments(models, flag, "--dry-run"), "--dry-run says what one process holds")
 
 
 def test_the_flag_needs_several_processes(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
