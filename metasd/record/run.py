@@ -83,9 +83,9 @@ def record(
     manifest = manifest_of(
         target, pool, texts, sampling, max_new_tokens=max_new_tokens, seed=seed, raw=raw, stops=stops
     )
-    with _writer(out, manifest, [name for name, _, _ in texts], resume, group) as writer:
-        done = len(writer.done)
-        share = Share(recorder, texts, out, writer.done, group)
+    writer, known = _writer(out, manifest, [name for name, _, _ in texts], resume, group)
+    with writer:
+        share = Share(recorder, texts, out, known, group)
         with told(share.left, group) as advance:
             _record(recorder, share, writer, advance)
             others = 0.0
@@ -97,8 +97,8 @@ def record(
     else:
         if group is not None:
             group.tell("complete", "")
-        _add_costs_and_texts(recorder, pool, out, anew=done < len(texts))
-    return _summary(recorder, open_trace(out), done, time.perf_counter() - started, others)
+        _add_costs_and_texts(recorder, pool, out, anew=len(known) < len(texts))
+    return _summary(recorder, open_trace(out), len(known), time.perf_counter() - started, others)
 
 
 def _check(drafters: Sequence[Drafter], pool: Pool, texts: Sequence[EncodedPrompt], max_new_tokens: int) -> None:
@@ -117,15 +117,19 @@ def _check(drafters: Sequence[Drafter], pool: Pool, texts: Sequence[EncodedPromp
 
 def _writer(
     out: Path, manifest: Mapping[str, Any], order: Sequence[str], resume: bool, group: Group | None
-) -> TraceWriter | PartWriter:
-    """The writer of this process: the first one prepares the folder, the others come when it has."""
+) -> tuple[TraceWriter | PartWriter, list[str]]:
+    """The writer of this process, and what was done before all began: the first one prepares the folder and says it.
+
+    When another one comes, more may be committed already; counting that as done would share the prompts otherwise.
+    """
     if group is not None and group.rank:
-        group.hear("prepared")
-        return join(out, manifest, group.rank, order=order)
+        known: list[str] = json.loads(group.hear("prepared"))
+        return join(out, manifest, group.rank, order=order), known
     writer = TraceWriter(out, manifest, resume=resume, order=order)
+    known = writer.done
     if group is not None:
-        group.tell("prepared", "")
-    return writer
+        group.tell("prepared", json.dumps(known))
+    return writer, known
 
 
 def _record(recorder: Recorder, share: Share, writer: ShardWriter, advance: progress.Advance) -> None:
