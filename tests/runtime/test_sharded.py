@@ -78,6 +78,14 @@ def test_two_ranks_decode_what_one_process_decodes(
     assert Path(log + ".out.1").read_text() == Path(log + ".err.1").read_text() == ""
 
 
+def impatient(arguments: list[str], log: str) -> int:
+    """Called in every rank: ``command``, which waits no longer than a test should."""
+    from metasd.runtime import group, sharded
+
+    group.BEAT, sharded.LEAVE = 0.2, 0.5
+    return command(arguments, log)
+
+
 def refused(ranks: Ranks, log: Path, given: list[str], said: str) -> None:
     """Both ranks end in 2, each with one line, rank 0's with ``said``."""
     ranks.start("command", 2, arguments=given, log=str(log))
@@ -111,7 +119,7 @@ def test_the_flag_needs_several_processes(models: Path, capsys: pytest.CaptureFi
 def test_a_rank_that_is_killed_ends_the_other(ranks: Ranks, models: Path, tmp_path: Path) -> None:
     log = tmp_path / "log"
     given = arguments(models, "--tensor-parallel", "--max-new-tokens", "140", "--target", str(models / "target"))
-    children = ranks.start("command", 2, arguments=given, log=str(log))
+    children = ranks.start("impatient", 2, arguments=given, log=str(log))
     out, until = tmp_path / "log.out.0", time.monotonic() + 60
     while not (out.exists() and out.read_text()):
         assert time.monotonic() < until
