@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-LONGEST = 300
+LONGEST = 100
 """Seconds after which a process that hangs is ended, by SIGALRM."""
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
 
