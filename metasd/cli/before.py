@@ -43,6 +43,8 @@ def checked(
         options["draft_length"] = recorded.depth
     pool = preview(options["drafters"], options["target"], draft_length=options["draft_length"])
     pool = pool if cut is None else pool.cut(cut)
+    if options.get("sharding") is not None:
+        options["sharding"].check_drafters(pool.drafters)
     if recorded is not None and pool.names != recorded.pool(cut).names:
         raise UsageError(
             f"the run's arms {pool.names} are not the trace's {recorded.pool(cut).names}; name its drafters"

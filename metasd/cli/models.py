@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from metasd.runtime.conversation import EncodedPrompt
     from metasd.runtime.load import Target
     from metasd.runtime.sampling import Sampling
+    from metasd.runtime.sharded import Sharding
     from metasd.runtime.stops import Stops
 
 
@@ -64,6 +65,7 @@ def open_models(
     raw: bool,
     ignore_generation_config: bool = False,
     prompt_file: Path | None = None,
+    sharding: Sharding | None = None,
 ) -> Models:
     """Check every setting, read prompts unless given, load the target. Raises UsageError for the first thing wrong."""
     check_numbers(draft_length, max_new_tokens, temperature, top_k, top_p)
@@ -76,8 +78,7 @@ def open_models(
     sampling = Sampling(temperature, top_k, top_p)
     preview(drafters, target, draft_length=draft_length)  # a wrong SPEC is reported before anything is loaded
     how = {"device": device, "dtype": dtype, "attention": attention, "device_map": device_map, "revision": revision}
-    how["engine"] = engine
-    loaded = open_target(target, ignore_generation_config, **how)
+    loaded = open_target(target, ignore_generation_config, engine=engine, sharding=sharding, **how)
 
     def build() -> tuple[list[Drafter], Pool]:
         return build_drafters(drafters, loaded, draft_length=draft_length, sampling=sampling, seed=seed)

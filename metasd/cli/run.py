@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from metasd.cli import costs, dry
+from metasd.cli import costs, dry, together
 from metasd.cli.common import (
     POLICY_HELP,
     PROMPTS_HELP,
@@ -62,6 +62,7 @@ if TYPE_CHECKING:
 @reset_option
 @prior_option
 @json_option
+@together.tensor_parallel_option
 def command(
     prompt_file: Path | None,
     prompt: str | None,

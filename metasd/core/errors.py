@@ -25,6 +25,10 @@ class SessionClosedError(UsageError):
     """A session that was interrupted where it could not be put back; its texts hold what was committed before."""
 
 
+class RankError(MetaSDError):
+    """Another process of the same job has failed or is lost; the message says which and why."""
+
+
 class TraceError(MetaSDError):
     """A trace that is damaged, foreign or of an unknown schema; the message names the shard or file."""
 

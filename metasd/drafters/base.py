@@ -81,6 +81,12 @@ class Drafter(Protocol):
         """What it drafts from, for a recorder; a drafter without it is recorded only if free and deterministic."""
         return None
 
+    @property
+    def remembers(self) -> bool:
+        """Whether what it proposes may depend on the texts before: who records on several processes then lets it read
+        them all, in order."""
+        return True
+
     def watch(self, features: Any) -> None:
         """The target's states (``runtime.engine.features``) on the texts to come, where ``info.needs`` names some."""
         return

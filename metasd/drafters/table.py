@@ -71,6 +71,10 @@ class TableDrafter(TextDrafterBase):
         self._set_up(draft_length, ContextIndex(1, self.table.order))
         self.info = DrafterInfo(name or default_name(path), "table", free=True, deterministic=True, settings=settings)
 
+    @property
+    def remembers(self) -> bool:
+        return self._grown is not None
+
     def require(self, tokenizers: Collection[str], vocabulary: int) -> None:
         """Raises UsageError unless the table was made with the target's tokenizer and its tokens exist there.
 

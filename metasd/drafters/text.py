@@ -101,6 +101,10 @@ class TextDrafterBase(TextDrafter):
 
     # -- the protocol -------------------------------------------------------------------------------------------
 
+    @property
+    def remembers(self) -> bool:
+        return False
+
     def begin(self, prompt: Sequence[int], key: np.uint64 | None = None) -> None:
         self.closed()
         self.index.begin(int(t) for t in prompt)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -101,14 +101,20 @@ class Recorder:
             drafter.extend(answer)
 
     @torch.inference_mode()
-    def record(self, entry: EncodedPrompt) -> PromptRecord:
-        """The record of one prompt."""
-        name, domain, prompt = entry
-        process = None
-        if self._processors is not None:
-            process = self._processed.process = self._processors.text(prompt, self.budget)
+    def answer(self, entry: EncodedPrompt) -> list[int]:
+        """The target's own answer to one prompt, decoded plainly."""
+        name, _, prompt = entry
+        process = None if self._processors is None else self._processors.text(prompt, self.budget)
         with self.stage("plain"):
-            answer = self._decode(name, prompt, process)
+            return self._decode(name, prompt, process)
+
+    @torch.inference_mode()
+    def record(self, entry: EncodedPrompt, answer: list[int] | None = None) -> PromptRecord:
+        """The record of one prompt. ``answer``: what ``answer`` gave, where it was asked before."""
+        name, domain, prompt = entry
+        answer = self.answer(entry) if answer is None else answer
+        if self._processors is not None:
+            self._processed.process = self._processors.text(prompt, self.budget)
         with self.stage("text_drafters"):
             written = {d: walk(x, prompt, answer, int(self.lengths[d])) for d, x in self.writers.items()}
         text = RecordedText(prompt, answer, self._readable(prompt), int(noise.key(self.seed, name, "draft")))
@@ -126,6 +132,17 @@ class Recorder:
             margin=facts.margin,
             **cast(dict[str, Any], self._stack(written | modelled, len(answer))),
         )
+
+    def told(self) -> dict[str, Any]:
+        """What was done, for ``take`` of another process."""
+        return {"seconds": self.seconds, "tokens": self.tokens, "mismatches": self.mismatches}
+
+    def take(self, told: Mapping[str, Any]) -> None:
+        """Count what another process has done as well."""
+        for kind, seconds in told["seconds"].items():
+            self.seconds[kind] = self.seconds.get(kind, 0.0) + seconds
+        self.tokens += told["tokens"]
+        self.mismatches |= told["mismatches"]
 
     def _spread(self, text: RecordedText) -> dict[int, Starts]:
         """What the heads draft at every start, read from the states that plain decoding left."""

@@ -2,13 +2,15 @@
 
 Per prompt: the target decodes its answer plainly, timed, which is what everything else is measured by; the
 text drafters walk through the answer; a few wide passes (``chains``) say the rest. Prompts are recorded in file
-order, since a growing table remembers the texts before. Knows the recorder and the trace's writer; no policies.
+order, since a growing table remembers the texts before; several processes share them (``share``). Knows the recorder
+and the trace's writers; no policies.
 """
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +22,18 @@ from metasd.core.pool import Pool
 from metasd.drafters.base import Drafter
 from metasd.record.manifest import manifest_of
 from metasd.record.recorder import Recorder
+from metasd.record.share import Share, told
 from metasd.runtime.conversation import EncodedPrompt
+from metasd.runtime.group import Group
 from metasd.runtime.load import Target
 from metasd.runtime.sampling import Sampling
 from metasd.runtime.stops import Stops
 from metasd.runtime.timing import measure_costs
 from metasd.traces import Trace, TraceWriter, open_trace
 from metasd.traces import texts as spelling
+from metasd.traces.commits import ShardWriter
+from metasd.traces.parts import PartWriter
+from metasd.traces.writer import join
 
 FLUSH_SECONDS = 60.0
 """A shard is committed at least this often, so that a kill loses about a minute."""
@@ -47,6 +54,7 @@ def record(
     raw: bool = False,
     resume: bool = False,
     stops: Stops | None = None,
+    group: Group | None = None,
 ) -> dict[str, Any]:
     """Record ``texts`` (id, domain, prompt tokens) into the trace folder ``out``; returns a summary (see ``_summary``).
 
@@ -58,11 +66,43 @@ def record(
         sampling: how the target decodes; greedily by default.
         raw: no chat template.
         stops: stop strings by prompt id.
-        resume: go on behind the prompts committed so far; another configuration is refused.
+        resume: go on beside the prompts committed so far; another configuration is refused.
+        group: the processes that record together, each its share; all call this alike, and the first writes the
+            manifest when all are done. The arrays are those of one process. None: this process is alone.
 
-    An interrupt commits what is recorded and is raised again. Raises UsageError for what the user can mend.
+    An interrupt commits what is recorded and is raised again. Raises UsageError for what the user can mend, RankError
+    when another process of the group fails or is lost.
     """
     out = Path(out)
+    _check(drafters, pool, texts, max_new_tokens)
+    sampling = sampling or Sampling()
+    started = time.perf_counter()
+    recorder = Recorder(target, drafters, pool, sampling, budget=max_new_tokens, seed=seed, stops=stops)
+    for name, _, tokens in texts:
+        recorder.check(name, tokens)
+    manifest = manifest_of(
+        target, pool, texts, sampling, max_new_tokens=max_new_tokens, seed=seed, raw=raw, stops=stops
+    )
+    writer, known = _writer(out, manifest, [name for name, _, _ in texts], resume, group)
+    with writer:
+        share = Share(recorder, texts, out, known, group)
+        with told(share.left, group) as advance:
+            _record(recorder, share, writer, advance)
+            others = 0.0
+            if group is not None and isinstance(writer, TraceWriter):
+                others = _gather(recorder, writer, group, advance)
+    if group is not None and group.rank:
+        group.tell(f"written/{group.rank}", json.dumps(recorder.told() | {"work": time.perf_counter() - started}))
+        group.hear("complete")
+    else:
+        if group is not None:
+            group.tell("complete", "")
+        _add_costs_and_texts(recorder, pool, out, anew=len(known) < len(texts))
+    return _summary(recorder, open_trace(out), len(known), time.perf_counter() - started, others)
+
+
+def _check(drafters: Sequence[Drafter], pool: Pool, texts: Sequence[EncodedPrompt], max_new_tokens: int) -> None:
+    """Raises UsageError for the first thing that cannot be recorded."""
     if max_new_tokens < 1:
         raise UsageError(f"max_new_tokens {max_new_tokens} is too small; use 1 or more")
     if not texts:
@@ -73,46 +113,30 @@ def record(
         )
     if [d.info for d in drafters] != list(pool.drafters):
         raise UsageError("the drafters are not those of the pool; build both together")
-    sampling = sampling or Sampling()
-    started = time.perf_counter()
-    recorder = Recorder(target, drafters, pool, sampling, budget=max_new_tokens, seed=seed, stops=stops)
-    for name, _, tokens in texts:
-        recorder.check(name, tokens)
-    manifest = manifest_of(
-        target, pool, texts, sampling, max_new_tokens=max_new_tokens, seed=seed, raw=raw, stops=stops
-    )
-    with TraceWriter(out, manifest, resume=resume) as writer:
-        done = _follow(recorder, out, writer, texts)
-        with progress.bar(len(texts) - done, "recording (prompts)") as advance:
-            _record(recorder, texts[done:], writer, advance)
-    trace = open_trace(out)
-    if done < len(texts) or trace.costs is None:
-        with recorder.stage("costs"):
-            costs = measure_costs(target, drafters, pool, _first_text(trace))
-            costs.save(out / "costs.json")
-            trace.costs = costs
-    if done < len(texts) or not spelling.kept(trace):
-        with recorder.stage("texts"):
-            spelling.write(trace, _decode(target), {"name": target.name, "hash": target.tokenizer_hash})
-    return _summary(recorder, trace, done, time.perf_counter() - started)
 
 
-def _follow(recorder: Recorder, out: Path, writer: TraceWriter, texts: Sequence[EncodedPrompt]) -> int:
-    """Let the drafters read what an interrupted recording holds already; returns the number of its prompts."""
-    done = len(writer.done)
-    if done:
-        trace = open_trace(out)
-        for p, (_, _, prompt) in enumerate(texts[:done]):
-            recorder.follow(prompt, [int(t) for t in trace.tokens[trace.offsets[p] : trace.offsets[p + 1]]])
-    return done
+def _writer(
+    out: Path, manifest: Mapping[str, Any], order: Sequence[str], resume: bool, group: Group | None
+) -> tuple[TraceWriter | PartWriter, list[str]]:
+    """The writer of this process, and what was done before all began: the first one prepares the folder and says it.
+
+    When another one comes, more may be committed already; counting that as done would share the prompts otherwise.
+    """
+    if group is not None and group.rank:
+        known: list[str] = json.loads(group.hear("prepared"))
+        return join(out, manifest, group.rank, order=order), known
+    writer = TraceWriter(out, manifest, resume=resume, order=order)
+    known = writer.done
+    if group is not None:
+        group.tell("prepared", json.dumps(known))
+    return writer, known
 
 
-def _record(recorder: Recorder, texts: Sequence[EncodedPrompt], writer: TraceWriter, advance: progress.Advance) -> None:
+def _record(recorder: Recorder, share: Share, writer: ShardWriter, advance: progress.Advance) -> None:
     committed = time.perf_counter()
     for slow in (name for name, packed in recorder.packed.items() if not packed):
         advance.say(f"{slow} attends to what it likes, not as told: reading it position by position, which is slow")
-    for text in texts:
-        made = recorder.record(text)
+    for made in share.records():
         with recorder.stage("write"):
             writer.add(made)
             if time.perf_counter() - committed > FLUSH_SECONDS:
@@ -124,6 +148,29 @@ def _record(recorder: Recorder, texts: Sequence[EncodedPrompt], writer: TraceWri
                 f"prompt {made.id!r}: {wrong} of {len(made.tokens)} tokens differ between narrow and wide passes"
             )
         advance()
+
+
+def _gather(recorder: Recorder, writer: TraceWriter, group: Group, advance: progress.Advance) -> float:
+    """Wait for the other processes and take in what they committed; the seconds that they worked."""
+    writer.flush()
+    work = 0.0
+    for other in range(1, group.size):
+        told = json.loads(group.hear(f"written/{other}", meanwhile=lambda: advance(0)))
+        recorder.take(told)
+        work += told["work"]
+    writer.gather()
+    return work
+
+
+def _add_costs_and_texts(recorder: Recorder, pool: Pool, out: Path, *, anew: bool) -> None:
+    """What lies beside the arrays; where none of them is new, what is there already stays."""
+    trace, target = open_trace(out), recorder.target
+    if anew or trace.costs is None:
+        with recorder.stage("costs"):
+            measure_costs(target, recorder.drafters, pool, _first_text(trace)).save(out / "costs.json")
+    if anew or not spelling.kept(trace):
+        with recorder.stage("texts"):
+            spelling.write(trace, _decode(target), {"name": target.name, "hash": target.tokenizer_hash})
 
 
 def _first_text(trace: Trace) -> list[int]:
@@ -138,12 +185,13 @@ def _decode(target: Target) -> spelling.Decode:
     return lambda tokens: str(target.tokenizer.decode(list(tokens)))
 
 
-def _summary(recorder: Recorder, trace: Trace, done: int, seconds: float) -> dict[str, Any]:
+def _summary(recorder: Recorder, trace: Trace, done: int, seconds: float, others: float) -> dict[str, Any]:
     """What ``metasd record --json`` reports.
 
     ``prompts``, ``rows`` and ``bytes`` are of the whole trace; the rest is of this run alone, which found ``resumed``
     prompts there. ``ratio`` is seconds / plain_seconds: what recording everything costs against decoding the same
-    text plainly, plain decoding and the timing of costs included; None when nothing was left to record.
+    text plainly, plain decoding and the timing of costs included; None when nothing was left to record. ``others``:
+    seconds of work of the other processes, in the ratio; ``plain_seconds`` and ``stages`` are sums over all.
     """
     assert trace.path is not None
     plain = recorder.seconds.get("plain")
@@ -155,7 +203,7 @@ def _summary(recorder: Recorder, trace: Trace, done: int, seconds: float) -> dic
         "tokens": recorder.tokens,
         "plain_seconds": plain,
         "seconds": seconds,
-        "ratio": seconds / plain if plain else None,
+        "ratio": (seconds + others) / plain if plain else None,
         "stages": dict(recorder.seconds),
         "mismatches": sum(recorder.mismatches.values()),
         "mismatched_prompts": dict(recorder.mismatches),

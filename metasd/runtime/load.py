@@ -32,6 +32,7 @@ from metasd.runtime.tokenizers import alike, hashes
 
 if TYPE_CHECKING:
     from metasd.drafters.base import Drafter
+    from metasd.runtime.sharded import Sharding
 
 AUTO = "auto"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
@@ -83,6 +84,8 @@ class Target:
         """What decides the last bits of its logits, besides dtype and device: attention and linear layers."""
         linear = "packed" if packed.installed(self.model) else "torch"
         linear += "+slim" if slim.installed(self.model) else ""
+        if (ranks := support.spread_over(self.model)) > 1:
+            linear = f"sharded over {ranks}"
         return {"attention": support.attention(self.model), "linear": linear}
 
     @property
@@ -135,6 +138,7 @@ def load_target(
     device_map: str | None = None,
     revision: str | None = None,
     engine: str = paths.AUTO,
+    sharding: Sharding | None = None,
 ) -> Target:
     """Load ``smollm2``, a ``.gguf`` file, a folder or a Hugging Face id. Raises UsageError when it cannot.
 
@@ -144,6 +148,7 @@ def load_target(
         device_map: spreads layers over devices instead of using ``device``, as accelerate takes it (auto, ...).
         revision: branch, tag or commit of a Hugging Face id.
         engine: how passes are run: auto, eager, packed or graphs (see ``engine.paths``).
+        sharding: the processes over which weights are spread; the others must ``follow`` it. None: they are whole.
     """
     paths.check_path(engine)
     where, kind = check_device(device), check_dtype(dtype)
@@ -151,10 +156,13 @@ def load_target(
     if kind is None and where.type == "cpu" and device_map is None:
         kind = torch.float32
     path, name, known = locate(spec, kind, revision)
-    model, tokenizer = weights.read(
-        path, spec, dtype=kind or "auto", attention=attention, device_map=device_map, revision=revision
-    )
-    if device_map is None:
+    if sharding is not None:
+        sharding.announce(path, spec, str(kind or "auto").removeprefix("torch."), attention, revision)
+    how: dict[str, Any] = {"attention": attention, "device_map": device_map, "revision": revision}
+    model, tokenizer = weights.read(path, spec, dtype=kind or "auto", sharded=sharding is not None, **how)
+    if sharding is not None:
+        sharding.lead(model)
+    elif device_map is None:
         model = model.to(where)
     known = known or getattr(model.config, "_commit_hash", None) or revision or "unknown"
     return replace(as_target(model, tokenizer, name, known), engine=paths.install(model, engine))

@@ -5,6 +5,7 @@ Every failure is one whole line that names the model and the mend.
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Collection
 from pathlib import Path
@@ -29,19 +30,23 @@ def read(
     attention: str | None = None,
     device_map: str | None = None,
     revision: str | None = None,
+    sharded: bool = False,
 ) -> tuple[Any, Any]:
     """The model and the tokenizer in ``path``, a folder or a Hugging Face id; ``spec`` is what the user called it.
 
-    dtype: "auto" for that of the checkpoint. Raises UsageError for what is not there, is no causal language model,
-    brings code of its own, or has weights missing or left over.
+    dtype: "auto" for that of the checkpoint. sharded: over all processes, by the model's own plan; all call this alike.
+    Raises UsageError for what is not there, is no causal language model, brings code of its own, has weights missing
+    or left over, or no plan.
     """
     where: dict[str, Any] = {"trust_remote_code": False} | ({"revision": revision} if revision else {})
     _check_adapter(Path(path), spec)
     try:
-        _check_kind(transformers.AutoConfig.from_pretrained(path, **where), spec)
+        config = transformers.AutoConfig.from_pretrained(path, **where)
+        _check_kind(config, spec)
         _check_settings(path, spec, where)
         named = {"attn_implementation": attention, "device_map": device_map}
         how: dict[str, Any] = {k: v for k, v in named.items() if v is not None}
+        how |= _plan(config, spec) if sharded else {}
         with weighing.told(Path(path), spec, str(dtype).removeprefix("torch.")):
             model, found = transformers.AutoModelForCausalLM.from_pretrained(
                 path, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **where, **how
@@ -95,6 +100,21 @@ def _check_kind(config: Any, spec: str) -> None:
         raise UsageError(f"model {spec!r} ({name}) is an encoder with a decoder; use a decoder-only model")
     if type(config) not in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
         raise UsageError(f"model {spec!r} ({name}) is no causal language model; use one that continues text")
+
+
+def _plan(config: Any, spec: str) -> dict[str, Any]:
+    """What asks for the model's own tensor-parallel plan. Raises UsageError for a model without one."""
+    if not getattr(config.get_text_config(decoder=True), "base_model_tp_plan", None):
+        raise UsageError(
+            f"model {spec!r} ({type(config).__name__}) has no plan for tensor parallelism in transformers; run it "
+            "without --tensor-parallel, or spread its layers with --device-map auto"
+        )
+    from transformers import distributed
+
+    known = inspect.signature(distributed.DistributedConfig).parameters
+    if "tp_plan" in known:
+        return {"distributed_config": distributed.DistributedConfig(tp_plan="auto")}
+    return {"tp_plan": "auto"}  # releases before 5.18 or so take it here
 
 
 def _check_weights(found: dict[str, Any], spec: str) -> None:

@@ -4,6 +4,7 @@ A trace is a folder::
 
     manifest.json        what was recorded and how; rewritten once, when the recording is complete
     journal.jsonl        one line for each committed shard, appended and synced after the shard
+    journal.N.jsonl      the same of process N, while several record; gone when the recording is complete
     shards/NNNNNN.safetensors
     costs.json           optional: seconds, apart from acceptance (metasd.core.costs)
     texts.jsonl          optional: the text of every answer token (metasd.traces.texts)
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,19 @@ TOKEN_COLUMNS = ("tokens", "draft_tokens", "prompt_tokens")
 DEFAULT_TOKEN_DTYPE = "int32"
 
 
-def shard_name(number: int) -> str:
-    """File name of shard ``number`` inside ``shards/``."""
-    return f"{number:06d}.safetensors"
+def shard_name(number: int, part: int = 0) -> str:
+    """File name of shard ``number`` inside ``shards/``; ``part``: the process that writes it, where several do."""
+    return f"{number:06d}.{part}.safetensors" if part else f"{number:06d}.safetensors"
+
+
+def part_journal(part: int) -> str:
+    """File name of the journal of process ``part`` >= 1."""
+    return f"journal.{part}.jsonl"
+
+
+def part_journals(path: Path) -> list[Path]:
+    """The journals of parts in folder ``path``."""
+    return sorted(path.glob("journal.*.jsonl"))
 
 
 def text_hash(tokens: Sequence[int] | NDArray[Any]) -> np.int64:
@@ -119,12 +130,29 @@ def journal_line(entry: Mapping[str, Any]) -> bytes:
     return json.dumps(signed(entry), separators=(",", ":")).encode() + b"\n"
 
 
-def read_journal(path: Path) -> tuple[list[dict[str, Any]], int]:
+def committed(path: Path) -> list[dict[str, Any]]:
+    """The entries of all journals in folder ``path``, each shard once, in the trace's order.
+
+    Raises TraceError as ``read_journal``.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name in (JOURNAL, *(file.name for file in part_journals(path))):
+        for entry in read_journal(path, name)[0]:
+            found.setdefault(entry["shard"], entry)
+    return in_order(found.values())
+
+
+def in_order(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """By the place of their first prompt; before these, those of a recording that kept none, as they were written."""
+    return sorted(entries, key=lambda entry: int(entry.get("first", -1)))
+
+
+def read_journal(path: Path, name: str = JOURNAL) -> tuple[list[dict[str, Any]], int]:
     """The journal's entries and the byte length of its whole lines; a torn last line (no newline) is left out.
 
     Raises TraceError naming the line that is whole but damaged.
     """
-    file = path / JOURNAL
+    file = path / name
     if not file.exists():
         return [], 0
     *lines, torn = (data := file.read_bytes()).split(b"\n")

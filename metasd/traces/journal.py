@@ -22,14 +22,15 @@ _HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 
 
 class Journal:
-    """The journal in the trace's ``folder``, made where it is not there; the system lets go of it at a process's end.
+    """The journal ``name`` in the trace's ``folder``, made where it is not there; the system lets go of it at a
+    process's end.
 
     Where the file system knows no locks a warning says so, and nothing keeps two recordings apart.
     Raises UsageError when another process records there, FileError when the journal cannot be written.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.file = folder / fmt.JOURNAL
+    def __init__(self, folder: Path, name: str = fmt.JOURNAL) -> None:
+        self.file = folder / name
         try:
             self._handle = os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         except OSError as error:

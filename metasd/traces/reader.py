@@ -92,7 +92,7 @@ def read_index(path: Path) -> TraceIndex:
         if manifest["complete"]:
             entries, unaligned = manifest["shards"], manifest["unaligned"]
         else:
-            journal, _ = fmt.read_journal(path)
+            journal = fmt.committed(path)
             entries = [entry | {"prompts": len(entry["prompts"])} for entry in journal]
             unaligned = [name for entry in journal for name in entry["unaligned"]]
         return TraceIndex(path, manifest, drafters, manifest["draft_lengths"], entries, frozenset(unaligned))

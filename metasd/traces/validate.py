@@ -69,7 +69,7 @@ def validate(path: str | Path) -> list[str]:
 
 def _check_journal(index: TraceIndex) -> None:
     """Manifest and journal must name the same shards."""
-    journal, _ = fmt.read_journal(index.path)
+    journal = fmt.committed(index.path)
     told = [(e["shard"], e["sha256"], e["rows"]) for e in index.entries]
     if told != [(e["shard"], e["sha256"], e["rows"]) for e in journal]:
         raise TraceError(f"{index.path / fmt.JOURNAL}: names other shards than the manifest; restore it")

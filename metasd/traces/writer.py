@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -15,15 +14,15 @@ from metasd.core.errors import TraceError, UsageError
 from metasd.core.limits import LONGEST_DRAFT
 from metasd.core.signals import SIGNALS
 from metasd.traces import format as fmt
-from metasd.traces import shard
+from metasd.traces.commits import ShardWriter
 from metasd.traces.journal import Journal
-from metasd.traces.rows import PromptRecord, check, pack
+from metasd.traces.parts import PartWriter, gather
 
 _FIXED = ("config", "pool", "draft_lengths", "signals", "token_dtype", "exact")
 """Manifest keys that a resumed recording must share with what is there."""
 
 
-class TraceWriter:
+class TraceWriter(ShardWriter):
     """Writes a trace prompt by prompt.
 
     Args:
@@ -32,7 +31,8 @@ class TraceWriter:
             recording must have the same), ``pool`` (Pool.to_json) and ``draft_lengths`` ([D]). Optional:
             ``token_dtype`` (int32, or uint16 for small vocabularies), ``exact``, ``versions`` and whatever else
             the reader may want to know.
-        resume: go on behind the prompts already committed (``done``); starts anew where nothing is.
+        resume: go on beside the prompts already committed (``done``); starts anew where nothing is.
+        order: ids of all prompts, where they may come in another order, or from several processes (``parts``).
         shard_prompts: prompts a shard.
 
     Each shard is written under a temporary name, synced, renamed, and then named in the journal, which is synced
@@ -44,82 +44,28 @@ class TraceWriter:
     """
 
     def __init__(
-        self, path: str | Path, manifest: Mapping[str, Any], *, resume: bool = False, shard_prompts: int = 8
+        self,
+        path: str | Path,
+        manifest: Mapping[str, Any],
+        *,
+        resume: bool = False,
+        order: Sequence[str] | None = None,
+        shard_prompts: int = 8,
     ) -> None:
-        if shard_prompts < 1:
-            raise UsageError(f"shard_prompts {shard_prompts} is below 1; a shard holds at least one prompt")
-        self.path = Path(path)
-        self.manifest = fmt.signed(completed(manifest))
-        self._shard_prompts = shard_prompts
-        self._pending: list[PromptRecord] = []
-        self._entries: list[dict[str, Any]] = []
-        self._present: tuple[str, ...] | None = None
+        super().__init__(Path(path), fmt.signed(completed(manifest)), order=order, shard_prompts=shard_prompts)
         self._prepare(resume)
 
-    @property
-    def done(self) -> list[str]:
-        """Ids of the prompts committed so far, in order."""
-        return [name for entry in self._entries for name in entry["prompts"]]
-
-    def add(self, record: PromptRecord) -> None:
-        """Take one prompt; every ``shard_prompts`` of them are committed together."""
-        check(record, self.manifest["draft_lengths"], self.manifest["token_dtype"])
-        if record.id in self._known:
-            raise UsageError(f"prompt {record.id!r} comes twice; give every prompt its own id")
-        if self._present is None:
-            self._present = record.present
-        if record.present != self._present:
-            raise UsageError(f"prompt {record.id!r} has fields {record.present}, the ones before {self._present}")
-        self._known.add(record.id)
-        self._pending.append(record)
-        if len(self._pending) >= self._shard_prompts:
-            self.flush()
-
-    def flush(self) -> None:
-        """Commit the prompts added since the last shard."""
-        if not self._pending:
-            return
-        name = fmt.shard_name(len(self._entries))
-        tensors, metadata = pack(self._pending, self.manifest["token_dtype"])
-        sha256, size = shard.write(self.path / fmt.SHARDS / name, tensors, metadata)
-        entry = {
-            "shard": name,
-            "rows": int(tensors["lengths"].sum()),
-            "prompts": [r.id for r in self._pending],
-            "unaligned": [r.id for r in self._pending if r.unaligned],
-            "fields": list(self._pending[0].present),
-            "bytes": size,
-            "sha256": sha256,
-        }
-        self._journal.append(entry)
-        self._entries.append(entry)
-        self._pending = []
+    def gather(self) -> None:
+        """Take in what other processes have committed (``parts``)."""
+        self._entries += gather(self.path, self._journal, self._entries)
 
     def close(self) -> None:
         """Commit what is pending and write the final manifest: the recording is complete."""
         try:
             self.flush()
-            fmt.write_json(self.path / fmt.MANIFEST, final_manifest(self.manifest, self._entries))
+            fmt.write_json(self.path / fmt.MANIFEST, final_manifest(self.manifest, fmt.in_order(self._entries)))
         finally:
             self._journal.close()
-
-    def stop(self) -> None:
-        """Commit what is pending and leave the recording incomplete, to be resumed."""
-        try:
-            self.flush()
-        finally:
-            self._journal.close()
-
-    def __enter__(self) -> TraceWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.stop()
 
     def _prepare(self, resume: bool) -> None:
         """Set up a new folder, or take over what an earlier run has committed."""
@@ -135,20 +81,15 @@ class TraceWriter:
         self._journal = Journal(self.path)
         try:
             check_free(self.path, resume=False)  # another recorder may have come and gone before the journal was ours
-            self._tidy(0)
-            fmt.write_json(self.path / fmt.MANIFEST, self.manifest | {"complete": False})
+            self._journal.cut(0)
+            self._tidy()
+            fmt.write_json(self.path / fmt.MANIFEST, {**self.manifest, "complete": False})
         except BaseException:
             self._journal.close()
             raise
 
     def _take_over(self) -> None:
-        there = fmt.read_manifest(self.path)
-        for key in _FIXED:
-            difference = _difference(key, there.get(key), self.manifest.get(key))
-            if difference and difference.startswith("config.prompts"):
-                difference = "its prompts are not these, nor what the chat template prints around them, a date perhaps"
-            if difference:
-                raise UsageError(f"{self.path} holds another recording: {difference}; give another --out")
+        check_same(self.path, self.manifest)
         self._journal = Journal(self.path)
         try:
             self._check_committed()
@@ -159,24 +100,46 @@ class TraceWriter:
     def _check_committed(self) -> None:
         """What is journalled must be whole; what is not goes."""
         self._entries, size = fmt.read_journal(self.path)
+        self._journal.cut(size)
+        self.gather()
         if self._entries:
             self._present = tuple(self._entries[0]["fields"])
         for entry in self._entries:
             file = self.path / fmt.SHARDS / entry["shard"]
             if fmt.file_hash(file) != entry["sha256"]:
                 raise TraceError(f"{file}: damaged (its sha256 differs); restore it or record anew to another --out")
-        self._tidy(size)
+        self._tidy()
 
-    def _tidy(self, journal_size: int) -> None:
-        """Remove what a killed run left behind: temporaries, a shard without a journal line, a torn line."""
+    def _tidy(self) -> None:
+        """Remove what a killed run left behind: temporaries, a shard without a journal line."""
         files.make_folder(self.path / fmt.SHARDS)
-        self._journal.cut(journal_size)
         kept = {entry["shard"] for entry in self._entries}
         for file in (self.path / fmt.SHARDS).iterdir():
             if file.name not in kept:
                 file.unlink()
         for file in filter(files.is_temporary, self.path.iterdir()):
             file.unlink()
+
+
+def join(path: Path, manifest: Mapping[str, Any], part: int, *, order: Sequence[str]) -> PartWriter:
+    """The writer of process ``part`` of a recording that the first one has prepared in ``path``.
+
+    Raises UsageError where that is another recording, or the part is being written.
+    """
+    made = fmt.signed(completed(manifest))
+    check_same(path, made)
+    return PartWriter(path, made, part, order=order)
+
+
+def check_same(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Raises UsageError unless the recording in ``path`` is the one that ``manifest``, complete, describes."""
+    there = fmt.read_manifest(path)
+    for key in _FIXED:
+        difference = _difference(key, there.get(key), manifest.get(key))
+        if difference and difference.startswith("config.prompts"):
+            difference = "its prompts are not these, nor what the chat template prints around them, a date perhaps"
+        if difference:
+            raise UsageError(f"{path} holds another recording: {difference}; give another --out")
 
 
 def check_free(path: Path, resume: bool) -> None:
@@ -188,7 +151,7 @@ def check_free(path: Path, resume: bool) -> None:
     if not (path / fmt.MANIFEST).exists():
         raise UsageError(f"{path} holds files that are no recording; give another --out")
     if not resume:
-        done = sum(len(entry["prompts"]) for entry in fmt.read_journal(path)[0])
+        done = sum(len(entry["prompts"]) for entry in fmt.committed(path))
         said = f"{path} holds a recording, {done} prompt{'' if done == 1 else 's'} of it done"
         raise UsageError(f"{said}; --resume goes on, or give another --out")
 

@@ -163,11 +163,11 @@ def test_an_interrupt_keeps_what_is_recorded_and_resumes(world, tmp_path, monkey
     whole.record(tmp_path / "whole")
     original, calls = module.Recorder.record, []
 
-    def interrupted(self, text):
+    def interrupted(self, text, answer):
         calls.append(text[0])
         if len(calls) == 5:
             raise KeyboardInterrupt
-        return original(self, text)
+        return original(self, text, answer)
 
     monkeypatch.setattr(module.Recorder, "record", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -75,7 +75,10 @@ class Engine:
     def move(self, to: int, places: Sequence[int]) -> None:
         """Move the tokens at ``places``, ascending, to ``to`` and on: of a path that other branches lie between."""
         start = self.watch.mark()
-        move_rows(self._cache, self.length, to, places)
+        length = self.length
+        move_rows(self._cache, length, to, places)
+        if hasattr(self._cache, "moves"):  # kept for the other ranks of a sharded target (``runtime.sharded``)
+            self._cache.moves.append((length, to, list(places)))
         if self.features is not None:
             self.features.move(to, places)
         self.watch.add(start)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from metasd.runtime.engine.features import Tap
 
-_CACHE_NAMES = ("cache", "past_key_values")
+CACHE_NAMES = ("cache", "past_key_values")
 """What a pass calls its cache: in transformers since 5.24 the first, before and in others' models the second."""
 
 Mask = Tensor | Mapping[str, Tensor]
@@ -32,7 +32,7 @@ class Forward:
         self.tap = tap
         self.model = model
         takes = _parameters(model)
-        self._cache_name = next((name for name in _CACHE_NAMES if name in takes), _CACHE_NAMES[-1])
+        self._cache_name = next((name for name in CACHE_NAMES if name in takes), CACHE_NAMES[-1])
         self._keeps_logits = "logits_to_keep" in takes
 
     @torch.inference_mode()

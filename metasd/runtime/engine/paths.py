@@ -14,6 +14,7 @@ from torch import nn
 
 from metasd.core.errors import UsageError
 from metasd.runtime.engine import packed, slim
+from metasd.runtime.engine.support import spread_over
 
 AUTO, EAGER, PACKED, GRAPHS = PATHS = ("auto", "eager", "packed", "graphs")
 LARGE = 1 << 22
@@ -73,6 +74,8 @@ def _chosen(model: Any, asked: str) -> EnginePath:
 
 def _against_packing(model: Any) -> str | None:
     """Why the model's linear layers cannot be packed; None where they can."""
+    if spread_over(model) > 1:
+        return f"its weights are spread over {spread_over(model)} processes"
     places = {p.device.type for p in model.parameters()}
     if places != {"cpu"}:
         return f"weights are packed on a CPU, and the model is on {', '.join(sorted(places)) or 'no device'}"

@@ -103,6 +103,11 @@ def attention(model: Any) -> str:
     return str(getattr(model.config.get_text_config(decoder=True), "_attn_implementation", None) or "eager")
 
 
+def spread_over(model: Any) -> int:
+    """Processes that a tensor-parallel plan spreads the weights of ``model`` over; 1 for one that is whole."""
+    return int(getattr(model, "_tp_size", None) or 1)
+
+
 def packable(model: Any) -> bool:
     """Whether the config allows telling every token what to attend to; whether the model heeds it is tried out."""
     return attention(model) in MASKED and windows(model) is not None
