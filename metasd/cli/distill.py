@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -38,30 +39,14 @@ from metasd.core import shown
 @click.option(
     "--epochs", type=click.IntRange(min=1), default=6, show_default=True, help="Of training; may stop earlier."
 )
+@click.option("--temperature", type=float, default=0.0, show_default=True, help="0 answers greedily.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of answers that are drawn.")
+@click.option("--raw", is_flag=True, help="Do not apply the chat template.")
 @loading_options
 @ignore_option
 @json_option
-def command(
-    target: str,
-    prompt_file: Path,
-    out: Path,
-    kind: str,
-    tokens_per_domain: int,
-    max_new_tokens: int,
-    draft_vocabulary: int,
-    unroll: int,
-    epochs: int,
-    device: str,
-    dtype: str,
-    attention: str | None,
-    engine: str,
-    device_map: str | None,
-    revision: str | None,
-    skip_too_long: bool,
-    ignore_generation_config: bool,
-    as_json: bool,
-) -> None:
-    """Make one specialist a domain, and one over all, from the target's own greedy answers.
+def command(target: str, prompt_file: Path, out: Path, kind: str, as_json: bool, **options: Any) -> None:
+    """Make one specialist a domain, and one over all, from the target's own answers.
 
     Tables are counted; heads (EAGLE-3) and small models are trained, for minutes to hours. Run it again to go on with
     what was killed.
@@ -75,30 +60,21 @@ def command(
     from metasd.distill.run import distill
     from metasd.distill.train import Training
 
-    how = {"device": device, "dtype": dtype, "attention": attention, "device_map": device_map, "revision": revision}
-    how["engine"] = engine
-    model = open_target(target, ignore_generation_config, **how)
-    left_out: list[str] | None = [] if skip_too_long else None
-    summary = distill(
-        model,
-        prompts,
-        out,
-        kind=kind,
-        training=Training(draft_vocabulary=draft_vocabulary, unroll=unroll, epochs=epochs),
-        tokens_per_domain=tokens_per_domain,
-        max_new_tokens=max_new_tokens,
-        left_out=left_out,
-    )
+    how = {key: options[key] for key in ("device", "dtype", "attention", "device_map", "revision", "engine")}
+    model = open_target(target, options["ignore_generation_config"], **how)
+    left_out: list[str] | None = [] if options["skip_too_long"] else None
+    asked = {key: options[key] for key in ("tokens_per_domain", "max_new_tokens", "raw", "temperature", "seed")}
+    training = Training(**{key: options[key] for key in ("draft_vocabulary", "unroll", "epochs")})
+    summary = distill(model, prompts, out, kind=kind, training=training, left_out=left_out, **asked)
     say_left_out(left_out, len(prompts))
     if as_json:
         config = {
             "target": target,
             "prompts": shown_name(prompt_file),
             "kind": kind,
-            "tokens_per_domain": tokens_per_domain,
-            "max_new_tokens": max_new_tokens,
-            "device": device,
-            **loading_config(model, device_map=device_map, revision=revision),
+            **asked,
+            "device": options["device"],
+            **loading_config(model, device_map=options["device_map"], revision=options["revision"]),
             **settings_of(model),
             "left_out": left_out or [],
         }

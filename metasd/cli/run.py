@@ -102,18 +102,18 @@ def command(
     models = open_models(prompts, prompt_file=prompt_file, **options)
     if recorded is not None:
         lossless.check_same(models, recorded, options["max_new_tokens"])
-    how = _how(models, options, costs.known(wanted, spec, models, cut, recorded), checked=recorded is not None)
     times = repeats if baseline else 1
+    how = _how(models, options, costs.known(wanted, spec, models, cut, recorded), checked=recorded is not None)
     beside: dict[str, Any] = {"baseline": baseline, "prior": learned, "length": _alone(options)}
     anew = partial(live.contenders, [spec], partial(models.build, cut), **beside)
-    first = anew()
-    chosen = first[-1]
+    chosen = (first := anew())[-1]
     with _shown(models, chosen, svg, len(models.texts) * len(first) * times, quiet or as_json) as advance:
         again: dict[str, Any] = {"repeats": times, "reset": reset, "advance": advance}
         runs = repeated.run(models.target, lambda n: anew() if n else first, models.texts, how, **again)
     rows = repeated.merged([live.rows(each, models.texts) for each in runs])
-    parted = live.parted(models.target, first, models.texts, how)
-    lossless.warn(parted, len(models.texts), models.target.dtype)
+    lossless.warn(
+        parted := live.parted(models.target, first, models.texts, how), len(models.texts), models.target.dtype
+    )
     against: dict[str, Any] = {"draft_length": cut, "how": how, "prior": learned}
     checks = None if recorded is None else lossless.checks(models, first, rows, recorded, **against)
     verdict = repeated.sentence(repeated.total(rows, chosen.spec)) if baseline else None

@@ -180,16 +180,13 @@ def settle(
     Definitions, once for the whole project:
         drafted = min(proposed, draft_length, remaining - 1): the round always yields one token of the target's.
         emitted = min(agreed + 1, ends_in): an end of text inside the accepted part drops all behind it, and then
-            the target's own token is not emitted either.
+            the target's own token is not emitted either. Then, or with the budget used up, the text is finished.
         accepted = min(agreed, emitted): a draft token counts as accepted when it reached the output.
-        finished: the text ended, or the budget is used up.
     """
-    limit = draft_budget(draft_length, remaining)
-    drafted = np.minimum(proposed, limit)
+    drafted = np.minimum(proposed, limit := draft_budget(draft_length, remaining))
     agreed = np.minimum(agreed, drafted)
     emitted = np.minimum(agreed + 1, ends_in)
     accepted = np.minimum(agreed, emitted)
-    text_over = ends_in <= agreed + 1
     full = np.where(agreed == draft_length, _DRAFT_LIMIT, np.where(agreed == limit, _BUDGET_ENDED, _PROPOSAL_ENDED))
     fell = agreed < drafted if rejected is None else rejected
     stop = np.where(ends_in <= agreed, _TEXT_ENDED, np.where(fell, _REJECTED, full))
@@ -202,7 +199,7 @@ def settle(
         accepted=accepted,
         emitted=emitted,
         stop=stop,
-        finished=text_over | (emitted >= remaining),
+        finished=(ends_in <= agreed + 1) | (emitted >= remaining),
         catch_up=catch_up,
         overlap=overlap,
         draft_seconds=draft_seconds,

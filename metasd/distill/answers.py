@@ -1,4 +1,4 @@
-"""Greedy answers of a target to many prompts at once: what specialists are made from.
+"""Answers of a target to many prompts at once, greedy or drawn: what specialists are made from.
 
 Knows the target alone. An answer that falls into a loop is cut to the loop's first turn, or the loop would outweigh
 everything else. Batched float32 arithmetic may differ from decoding one prompt in the last bits, so an answer can
@@ -14,9 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from metasd.core import noise
 from metasd.drafters.ngrams import ORDER
 from metasd.runtime.engine.engine import Engine
 from metasd.runtime.load import Target
+from metasd.runtime.sampling import Sampling, pick
 from metasd.runtime.stops import ends_in
 
 LOOP_WINDOW, LOOP_PERIOD = 64, 32
@@ -27,7 +29,7 @@ Said = Callable[[int], None]
 
 @dataclass(slots=True)
 class Answer:
-    """One greedy answer: the prompt it followed, its tokens, and why it stopped (ended, limit, looped)."""
+    """One answer: the prompt it followed, its tokens, and why it stopped (ended, limit, looped)."""
 
     prompt: list[int]
     tokens: list[int]
@@ -40,18 +42,21 @@ class Answer:
 
 
 @torch.inference_mode()
-def greedy_answers(
+def batch_answers(
     target: Target,
     prompts: list[list[int]],
     max_new_tokens: int,
     said: Said,
     ends: Sequence[Sequence[str]] | None = None,
+    sampling: Sampling | None = None,
+    seed: int = 0,
 ) -> Iterator[Answer]:
-    """Greedy answers to ``prompts`` (token ids), decoded together; finished ones leave the batch.
+    """Answers to ``prompts`` (token ids), decoded together; finished ones leave the batch.
 
     The target's generation settings are applied, as ``model.generate`` does. Prompts are padded on the left; ``said``
     is told the number of tokens of every step; ``ends`` are the stop strings of each prompt. Answers come in the order
-    in which they finish.
+    in which they finish. ``sampling`` is greedy where None; what is drawn depends on ``seed``, the prompt and the
+    position alone, so that the same prompt gets the same answer in another batch.
     """
     width = max(map(len, prompts))
     padding = [[0] * (width - len(p)) for p in prompts]
@@ -61,6 +66,8 @@ def greedy_answers(
     )
     engine, alive = Engine(target.model), list(range(len(prompts)))
     answers: list[list[int]] = [[] for _ in prompts]
+    drawn = None if sampling is None or sampling.greedy else sampling
+    keys = np.array([noise.key(seed, "answer", *prompt) for prompt in prompts])
     made = target.processors()
     processes = None if made is None else [made.text(prompt, max_new_tokens) for prompt in prompts]
     while alive:
@@ -69,7 +76,11 @@ def greedy_answers(
         if processes is not None:
             one_by_one = (processes[r].rows(prompts[r] + answers[r], logits[[i]]) for i, r in enumerate(alive))
             logits = torch.cat(list(one_by_one))
-        chosen = logits.argmax(-1)
+        if drawn is None:
+            chosen = logits.argmax(-1)
+        else:
+            uniforms = noise.uniform_at(keys[alive], np.array([len(answers[row]) for row in alive]))
+            chosen = pick(drawn.probs(logits), torch.from_numpy(uniforms).to(logits.device))
         for row, token in zip(alive, chosen.tolist(), strict=True):
             answers[row].append(token)
         said(len(alive))

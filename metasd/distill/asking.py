@@ -9,8 +9,9 @@ from pathlib import Path
 
 from metasd.core import files, jsontext, poolfolder, progress
 from metasd.core.prompts import Prompt
-from metasd.distill.answers import Answer, Said, greedy_answers
+from metasd.distill.answers import Answer, Said, batch_answers
 from metasd.runtime.load import Target
+from metasd.runtime.sampling import Sampling
 
 Asked = tuple[list[int], tuple[str, ...]]
 """A prompt's tokens and its stop strings."""
@@ -22,10 +23,20 @@ class Asking:
 
     Args:
         wanted: answer tokens of a domain that are enough. batch: answers decoded at once.
+        sampling, seed: how tokens are chosen; greedily where None.
     """
 
-    def __init__(self, target: Target, folder: Path, *, wanted: int, max_new_tokens: int, batch: int) -> None:
-        self.target, self.folder = target, folder
+    def __init__(
+        self,
+        target: Target,
+        folder: Path,
+        wanted: int,
+        max_new_tokens: int,
+        batch: int,
+        sampling: Sampling | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.target, self.folder, self.sampling, self.seed = target, folder, sampling, seed
         self.wanted, self.longest, self.batch = wanted, max_new_tokens, batch
 
     def all(
@@ -54,7 +65,8 @@ class Asking:
                 break
             for together in _one_side(self.target, asked[wave::waves]):
                 prompts, ends = zip(*together, strict=True)
-                answers += list(greedy_answers(self.target, list(prompts), self.longest, said, ends))
+                how = (self.longest, said, ends, self.sampling, self.seed)
+                answers += list(batch_answers(self.target, list(prompts), *how))
             files.write_text(file, jsontext.dumps({"waves": wave + 1, "answers": [asdict(a) for a in answers]}) + "\n")
         return answers
 

@@ -27,6 +27,7 @@ from metasd.distill.trained import Maker, make
 from metasd.drafters.ngrams import ORDER
 from metasd.runtime.conversation import encode_all
 from metasd.runtime.load import Target
+from metasd.runtime.sampling import Sampling
 
 KINDS = ("table", "head", "model", "all")
 
@@ -41,6 +42,8 @@ def distill(
     max_new_tokens: int = 192,
     batch: int = 32,
     raw: bool = False,
+    temperature: float = 0.0,
+    seed: int = 0,
     left_out: list[str] | None = None,
     training: Training | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
@@ -52,6 +55,7 @@ def distill(
         max_new_tokens: longest answer.
         batch: answers decoded at once.
         raw: leave the chat template out.
+        temperature, seed: 0 answers greedily, else tokens are drawn; the same seed draws the same answers.
         left_out: gets the ids of prompts that do not fit; None: such a prompt is an error.
         training: how heads and models are trained.
 
@@ -65,31 +69,46 @@ def distill(
             raise UsageError(f"{key} {value} is too small; need at least 1")
     if kind not in KINDS:
         raise UsageError(f"unknown kind {kind!r}; use {', '.join(KINDS)}")
+    sampling = Sampling(temperature)
     _by_domain(prompts)
     first = [replace(p, turns=p.turns[:1]) for p in prompts]
     texts = encode_all(target, first, raw=raw, max_new_tokens=max_new_tokens, left_out=left_out)
     encoded = {name: tokens for name, _, tokens in texts}
     prompts = [p for p in prompts if p.id in encoded]
     domains = _by_domain(prompts)
-    settings = {"tokens_per_domain": tokens_per_domain, "max_new_tokens": max_new_tokens, "batch": batch, "raw": raw}
+    size = {"tokens_per_domain": tokens_per_domain, "max_new_tokens": max_new_tokens, "batch": batch}
+    settings = {**size, "raw": raw, **({} if sampling.greedy else {"temperature": temperature, "seed": seed})}
     folder, how = Path(out), (training or Training()) if kind != "table" else None
     manifest = _open(folder, _config(target, prompts, settings), list(domains), how)
     started = time.perf_counter()
-    asking = Asking(target, folder, wanted=tokens_per_domain, max_new_tokens=max_new_tokens, batch=batch)
+    asking = Asking(target, folder, tokens_per_domain, max_new_tokens, batch, sampling, seed)
     answers, manifest["answers"] = asking.all(domains, encoded)
     poolfolder.save(folder, manifest)
-    everything: dict[str, list[Answer]] = answers | {TOTAL: [a for own in answers.values() for a in own]}
+    made = _specialists(kind, target, folder, manifest, answers, how)
+    manifest |= {"complete": True, "seconds": round(time.perf_counter() - started, 1)}
+    poolfolder.save(folder, manifest)
+    return made
+
+
+def _specialists(
+    kind: str,
+    target: Target,
+    folder: Path,
+    manifest: dict[str, Any],
+    answers: dict[str, list[Answer]],
+    how: Training | None,
+) -> dict[str, list[dict[str, Any]]]:
+    """Make what ``kind`` asks for; every one is in the manifest as soon as it is made."""
     made: dict[str, list[dict[str, Any]]] = {}
     if kind in ("table", "all"):
-        for domain, own in everything.items():
-            poolfolder.put(manifest, "tables", tables.write(folder, domain, own, target))
+        everything = [answer for own in answers.values() for answer in own]
+        for domain, those in (answers | {TOTAL: everything}).items():
+            poolfolder.put(manifest, "tables", tables.write(folder, domain, those, target))
             poolfolder.save(folder, manifest)
         made["tables"] = manifest["tables"]
     for maker in [] if how is None else _makers(kind, target, answers, how):
         make(target, folder, manifest, answers, maker)
         made[maker.key] = manifest[maker.key]
-    manifest |= {"complete": True, "seconds": round(time.perf_counter() - started, 1)}
-    poolfolder.save(folder, manifest)
     return made
 
 

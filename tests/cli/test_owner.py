@@ -235,6 +235,18 @@ def test_the_drafters_listed_are_those_that_run_uses(home: Path, capsys: Said) -
     assert f"without --drafter and --draft-length, each at {', '.join(map(str, lengths))} tokens" in out
 
 
+def test_specialists_are_made_without_the_chat_template(home: Path, tmp_path: Path, capsys: Said) -> None:
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "w3 w4", "domain": "a"}\n{"prompt": "w5", "domain": "b"}\n')
+    given = ["distill", *target(home), "--prompts", str(tmp_path / "prompts.jsonl"), "--max-new-tokens", "4"]
+    read = {}
+    for name, more in (("raw", ["--raw"]), ("chat", [])):
+        assert document(capsys, [*given, "--out", str(tmp_path / name), *more])["config"]["raw"] is (name == "raw")
+        [answer] = json.loads((tmp_path / name / "answers" / "b.json").read_text())["answers"]
+        read[name] = answer["prompt"]
+    assert read["raw"] == tiny.letters()("w5").input_ids
+    assert len(read["chat"]) > len(read["raw"])
+
+
 @pytest.mark.parametrize("more", [["--raw"], ["--turns", "all"], ["--skip-too-long"]])
 def test_what_a_conversation_has_no_use_for_is_refused(more: list[str], home: Path, capsys: Said) -> None:
     assert main(["chat", *target(home), *more]) == 2

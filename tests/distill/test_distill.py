@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -12,14 +13,16 @@ transformers = pytest.importorskip("transformers")
 from hypothesis import given
 from hypothesis import strategies as st
 
+from metasd.core import noise
 from metasd.core.errors import FileError, UsageError
 from metasd.core.prompts import Prompt
 from metasd.distill import answers as module
-from metasd.distill.answers import greedy_answers, loop_period
+from metasd.distill.answers import batch_answers, loop_period
 from metasd.distill.run import distill as make
 from metasd.drafters import TableDrafter
 from metasd.drafters.ngrams import NgramTable
 from metasd.runtime.load import Target
+from metasd.runtime.sampling import Sampling
 
 VOCABULARY = 61
 
@@ -65,7 +68,7 @@ def generated(target: Target, ids: list[int], limit: int) -> list[int]:
 def test_batched_answers_are_greedy(target):
     ids = [target.encode(p.text) for p in prompts()]
     told: list[int] = []
-    answers = list(greedy_answers(target, ids, 40, told.append))
+    answers = list(batch_answers(target, ids, 40, told.append))
     assert sorted(a.before for a in answers) == sorted(i[-4:] for i in ids)
     lengths = set()
     for answer in answers:
@@ -75,6 +78,37 @@ def test_batched_answers_are_greedy(target):
         lengths.add(len(own))
     assert len(lengths) > 1  # some left the batch early
     assert sum(told) == sum(len(a.tokens) for a in answers)
+
+
+def drawn(target: Target, ids: list[int], limit: int, temperature: float, seed: int) -> list[int]:
+    """The answer by the running sum of each token's law, without a cache or a batch."""
+    key, text = np.array([noise.key(seed, "answer", *ids)]), list(ids)
+    while len(text) < len(ids) + limit and (len(text) == len(ids) or text[-1] not in target.eos_ids):
+        with torch.inference_mode():
+            law = torch.softmax(target.model(torch.tensor([text])).logits[0, -1].double() / temperature, -1)
+        u = noise.uniform_at(key, np.array([len(text) - len(ids)]))[0]
+        text.append(int((law.cumsum(-1) <= u).sum()))
+    return text[len(ids) :]
+
+
+def test_answers_are_drawn_from_the_target_s_law_whatever_the_batch(target):
+    ids = [target.encode(p.text) for p in prompts()]
+    told = []
+    answers = batch_answers(target, ids, 30, told.append, sampling=Sampling(0.7), seed=3)
+    found = {tuple(a.prompt): a.tokens for a in answers}
+    assert found == {tuple(i): drawn(target, i, 30, 0.7, 3) for i in ids}
+    assert found != {tuple(i): drawn(target, i, 30, 0.7, 4) for i in ids}
+
+
+def test_a_pool_of_drawn_answers_is_another_pool(target, tmp_path):
+    distill(target, prompts(), tmp_path / "pool", max_new_tokens=9, temperature=0.8, seed=1)
+    with pytest.raises(UsageError, match="another configuration"):
+        distill(target, prompts(), tmp_path / "pool", max_new_tokens=9)
+    with pytest.raises(UsageError, match="another configuration"):
+        distill(target, prompts(), tmp_path / "pool", max_new_tokens=9, temperature=0.8, seed=2)
+    with pytest.raises(UsageError, match="temperature -1"):
+        distill(target, prompts(), tmp_path / "new", temperature=-1.0)
+    assert not (tmp_path / "new").exists()
 
 
 @given(st.lists(st.integers(0, 2), max_size=20), st.lists(st.integers(0, 3), min_size=1, max_size=32))
@@ -89,10 +123,10 @@ def test_loops_are_found(start, turn):
 
 
 def test_a_looping_answer_keeps_one_turn(target, monkeypatch):
-    answers = list(greedy_answers(target, [target.encode("a")], 100, lambda n: None))
+    answers = list(batch_answers(target, [target.encode("a")], 100, lambda n: None))
     monkeypatch.setattr(module, "loop_period", lambda tokens: 5 if len(tokens) == 70 else 0)
     target = Target(target.model, Letters(), "tiny", "r1", "hash", frozenset(), 128)
-    cut = list(greedy_answers(target, [target.encode("a")], 100, lambda n: None))
+    cut = list(batch_answers(target, [target.encode("a")], 100, lambda n: None))
     assert cut[0].stop == "looped"
     assert len(cut[0].tokens) == 70 - 64 + 5
     shared = min(len(cut[0].tokens), len(answers[0].tokens))

@@ -23,7 +23,7 @@ from metasd.core.costs import CostModel
 from metasd.core.ledger import Ledger
 from metasd.core.loop import decode
 from metasd.core.pool import DrafterInfo, Pool
-from metasd.distill.answers import greedy_answers
+from metasd.distill.answers import batch_answers
 from metasd.drafters import LookupDrafter
 from metasd.policies import make
 from metasd.record import run as module
@@ -176,7 +176,7 @@ def test_batched_answers_are_those_of_each_prompt(family: str) -> None:
     """What tables are counted from: prompts of different lengths, padded, in texts longer than the window."""
     target, expected = lively(family, False, BATCHED)
     prompts = [PROMPT, PROMPT[:-5], [*PROMPT[3:], 2]]
-    answers = {tuple(a.before): a.tokens for a in greedy_answers(target, prompts, BATCHED, lambda _: None)}
+    answers = {tuple(a.before): a.tokens for a in batch_answers(target, prompts, BATCHED, lambda _: None)}
     assert answers[tuple(PROMPT[-4:])] == expected
     for prompt in prompts[1:]:
         session = LiveSession(target, [], Pool([], [(-1, 0)]), [("p", prompt)], max_new_tokens=BATCHED)

@@ -16,7 +16,7 @@ import shipped
 from shipped import BUDGET, PROMPTS, TOGETHER, generated
 
 from metasd.core.errors import UsageError
-from metasd.distill.answers import greedy_answers
+from metasd.distill.answers import batch_answers
 from metasd.drafters.base import Draft
 from metasd.record.run import record
 from metasd.runtime import contenders as live
@@ -98,7 +98,7 @@ def test_a_sampled_recording_obeys(tmp_path: Path) -> None:
 
 def test_distilled_answers_are_generates() -> None:
     target = shipped.llama(**TOGETHER)
-    answers = greedy_answers(target, [prompt for _, prompt in PROMPTS], BUDGET, lambda n: None)
+    answers = batch_answers(target, [prompt for _, prompt in PROMPTS], BUDGET, lambda n: None)
     assert sorted(a.tokens for a in answers) == sorted(generated(target, prompt) for _, prompt in PROMPTS)
 
 

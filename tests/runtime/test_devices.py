@@ -17,7 +17,7 @@ from far import FAR, FarDevice, far
 
 from metasd.core.plans import ROOT, Plan
 from metasd.core.pool import DrafterInfo, Pool
-from metasd.distill.answers import greedy_answers
+from metasd.distill.answers import batch_answers
 from metasd.drafters import LookupDrafter, TableDrafter
 from metasd.drafters.base import Drafter
 from metasd.record.reader import StepReader
@@ -159,14 +159,14 @@ def test_recording_every_kind_of_drafter(sampling: Sampling, tmp_path: Path) -> 
 def test_reading_step_by_step_and_answering_in_a_batch() -> None:
     near, _, _ = world(GREEDY)
     prompts = [tokens for _, _, tokens in TEXTS]
-    wanted = [a.tokens for a in greedy_answers(near, prompts, 6, lambda n: None)]
+    wanted = [a.tokens for a in batch_answers(near, prompts, 6, lambda n: None)]
     with FarDevice() as device:
         target, _, _ = world(GREEDY, far)
         before, steps = device.reads, list[int]()
-        assert [a.tokens for a in greedy_answers(target, prompts, 6, steps.append)] == wanted
+        assert [a.tokens for a in batch_answers(target, prompts, 6, steps.append)] == wanted
         # a step of a batch is one read, and transformers looks at the padding's mask
         assert len(steps) <= device.reads - before <= 2 * len(steps) + 1
-        assert [a.tokens for a in greedy_answers(target, prompts, 6, lambda n: None)] == wanted
+        assert [a.tokens for a in batch_answers(target, prompts, 6, lambda n: None)] == wanted
         reader = StepReader(target.model)
         for _, logits in reader.read(prompts[0], 2, 2):
             assert logits.device == FAR

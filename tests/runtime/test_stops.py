@@ -9,7 +9,7 @@ import tiny
 import torch
 
 from metasd.core.prompts import Prompt
-from metasd.distill.answers import greedy_answers
+from metasd.distill.answers import batch_answers
 from metasd.record.run import record
 from metasd.runtime import contenders as live
 from metasd.runtime.conversation import EncodedPrompt, encode_all, stops_of
@@ -98,5 +98,5 @@ def test_an_end_of_text_before_the_stop_string_counts(target: Target) -> None:
 
 def test_distilled_answers_end_there_too(target: Target, prompts: list[Prompt], wanted: list[list[int]]) -> None:
     given = [tokens for _, _, tokens in texts_of(target, prompts)]
-    answers = list(greedy_answers(target, given, BUDGET, lambda n: None, [p.stop for p in prompts]))
+    answers = list(batch_answers(target, given, BUDGET, lambda n: None, [p.stop for p in prompts]))
     assert sorted(a.tokens for a in answers) == sorted(wanted)

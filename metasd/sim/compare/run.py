@@ -87,8 +87,7 @@ def compare(
     }
     if resume_dir is not None:
         refuse_unknown(entries)
-    jobs: list[Job] = []
-    parts: list[tuple[TraceOutcome, Entry, range]] = []
+    jobs, parts = list[Job](), list[tuple[TraceOutcome, Entry, range]]()
     for outcome in outcomes:
         for entry in [*_fixed_arms(outcome.pool), *entries]:
             before = len(jobs)
@@ -96,9 +95,8 @@ def compare(
             parts.append((outcome, entry, range(before, len(jobs))))
     played, failures = run(jobs, who, resume_dir, progress, lenient=not policies)
     skipped = [reason for part in parts for reason in _gather(*part, played, failures)]
-    config = {
-        "traces": [o.name for o in outcomes],
-        "policies": [e.label for e in entries],
+    config: dict[str, Any] = {"traces": [o.name for o in outcomes], "policies": [e.label for e in entries]}
+    config |= {
         "seeds": seeds,
         "prior": prior is not None,
         **shared,

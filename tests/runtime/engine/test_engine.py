@@ -14,7 +14,7 @@ import torch
 
 import metasd
 from metasd.core.pool import DrafterInfo, Pool
-from metasd.distill.answers import greedy_answers
+from metasd.distill.answers import batch_answers
 from metasd.drafters import LookupDrafter
 from metasd.record.run import record
 from metasd.runtime import contenders as live
@@ -90,7 +90,7 @@ def test_live_rounds_recordings_distilling_timing_and_margins_are_steps(passes: 
     counts.append(len(passes))
     record(target, drafters, pool, TEXTS, tmp_path / "trace", max_new_tokens=6)
     counts.append(len(passes))
-    list(greedy_answers(target, [tokens for _, _, tokens in TEXTS], 6, lambda n: None))
+    list(batch_answers(target, [tokens for _, _, tokens in TEXTS], 6, lambda n: None))
     counts.append(len(passes))
     assert partings(target, TEXTS[:1], [[5, 6]], {"other": [[5, 7]]}, 4)
     counts.append(len(passes))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,21 @@ def cells(weight: torch.Tensor) -> list[tuple[int, float, float, float]]:
     share = (weight.double() / weight.double().sum()).tolist()
     edges = np.concatenate([[0.0], np.cumsum(share)])
     return [(x, s, edges[x] + INSIDE, edges[x + 1] - INSIDE) for x, s in enumerate(share) if s > 0]
+
+
+def completed(
+    measure: Counter[tuple[int, ...]], law: Callable[[tuple[int, ...]], torch.Tensor]
+) -> Counter[tuple[int, ...]]:
+    """The measure of three tokens, what is missing of them being the target's own."""
+    joint: Counter[tuple[int, ...]] = Counter()
+    for text, weight in measure.items():
+        for rest in itertools.product(range(V), repeat=3 - len(text)):
+            whole, chance = text, weight
+            for token in rest:
+                chance *= float(law(whole)[token])
+                whole = (*whole, token)
+            joint[whole] += chance
+    return joint
 
 
 @pytest.mark.parametrize("sampling", [WARM, TOP_P], ids=["warm", "top-p"])
@@ -90,14 +106,7 @@ def test_the_law_of_a_round_is_the_targets(sampling: Sampling, tmp_path: Path, m
                     measure[(*before, own[0])] += weight * own[1]
     assert sum(measure.values()) == pytest.approx(1, abs=1e-9)
     assert any(text[0] not in inside.tolist() for text in measure), "tokens outside the draft vocabulary are emitted"
-    joint: Counter[tuple[int, ...]] = Counter()
-    for text, weight in measure.items():  # what is missing of three tokens is the target's own
-        for rest in itertools.product(range(V), repeat=3 - len(text)):
-            whole, chance = text, weight
-            for token in rest:
-                chance *= float(law(whole)[token])
-                whole = (*whole, token)
-            joint[whole] += chance
+    joint = completed(measure, law)
     for whole in itertools.product(range(V), repeat=3):
         wanted = 1.0
         for i, token in enumerate(whole):
