@@ -54,16 +54,18 @@ def checks(
     models: Models,
     entrants: Sequence[Contender],
     rows: Sequence[Mapping[str, Any]],
-    trace: Trace,
+    trace: Trace | None,
     *,
     draft_length: int | None,
     how: Decoding,
     prior: Mapping[str, Any] | None,
-) -> tuple[Fidelity, list[Forecast]]:
-    """The last of ``entrants`` against its replay, and what replays promised of everyone's speed.
+) -> tuple[Fidelity, list[Forecast]] | None:
+    """The last of ``entrants`` against its replay, and what replays promised of everyone's speed; None without a trace.
 
     rows: of the run, which hold the speeds reached.
     """
+    if trace is None:
+        return None
     from metasd.core.results import ALL
     from metasd.sim.replay.forecast import forecast
 

@@ -108,14 +108,12 @@ def command(
     anew = partial(live.contenders, [spec], partial(models.build, cut), **beside)
     chosen = (first := anew())[-1]
     with _shown(models, chosen, svg, len(models.texts) * len(first) * times, quiet or as_json) as advance:
-        again: dict[str, Any] = {"repeats": times, "reset": reset, "advance": advance}
-        runs = repeated.run(models.target, lambda n: anew() if n else first, models.texts, how, **again)
+        again = partial(repeated.run, repeats=times, reset=reset, advance=advance)
+        runs = again(models.target, lambda n: anew() if n else first, models.texts, how)
     rows = repeated.merged([live.rows(each, models.texts) for each in runs])
-    lossless.warn(
-        parted := live.parted(models.target, first, models.texts, how), len(models.texts), models.target.dtype
-    )
-    against: dict[str, Any] = {"draft_length": cut, "how": how, "prior": learned}
-    checks = None if recorded is None else lossless.checks(models, first, rows, recorded, **against)
+    parted = live.parted(models.target, first, models.texts, how)
+    lossless.warn(parted, len(models.texts), models.target.dtype)
+    checks = lossless.checks(models, first, rows, recorded, draft_length=cut, how=how, prior=learned)
     verdict = repeated.sentence(repeated.total(rows, chosen.spec)) if baseline else None
     remarks, losses = repeated.remarks(runs), worth.of_run(first, how.costs, models.texts)
     if as_json or html_file:
