@@ -1,7 +1,8 @@
 """Model families: windows, chunks and sinks, as target and drafter, live, recorded and replayed, on tiny random models.
 
-Texts of 120 tokens run far beyond windows of 16, so a mask, a cache or a packed pass that goes by the wrong positions
-shows. Two layers suffice: one with a window and one without.
+Texts of 120 tokens run far beyond windows of 16 and the 32 positions that scaled rotary factors were made for, so a
+mask, a cache or a packed pass that goes by the wrong positions shows. Two layers suffice: one with a window and one
+without.
 """
 
 from __future__ import annotations
@@ -40,8 +41,13 @@ BUDGET, BATCHED = LENGTH - len(PROMPT), 20
 MIXED = {"layer_types": ["sliding_attention", "full_attention"]}
 CHUNKED = {"interleave_moe_layer_step": 2, "layer_types": ["chunked_attention", "full_attention"]}
 MOE = {"num_local_experts": 2, "num_experts_per_tok": 1}
+SCALED = {"factor": 4.0, "rope_theta": 100.0, "original_max_position_embeddings": 32}
+LLAMA3 = {"rope_type": "llama3", "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 FAMILIES: dict[str, dict[str, Any]] = {
     "Llama": {},
+    "Llama, linear": {"rope_parameters": {"rope_type": "linear"} | SCALED},
+    "Llama, llama3": {"rope_parameters": LLAMA3 | SCALED},
+    "Qwen3, yarn": {"rope_parameters": {"rope_type": "yarn"} | SCALED, "head_dim": 8},
     "Mistral": {"sliding_window": WINDOW},
     "Phi3": {"sliding_window": WINDOW},
     "Qwen2": {"sliding_window": WINDOW, "use_sliding_window": True} | MIXED,
@@ -67,6 +73,7 @@ def made(family: str, wide: bool, seed: int = 7) -> Any:
         "initializer_range": 0.3, "bos_token_id": None, "eos_token_id": None, "pad_token_id": 0,
         "tie_word_embeddings": False,
     }  # fmt: skip
+    family, _, _ = (given := family).partition(",")
     if family == "GPTNeo":
         shape["num_layers"], shape["num_heads"] = shape.pop("num_hidden_layers"), shape.pop("num_attention_heads")
         del shape["num_key_value_heads"]
@@ -74,7 +81,7 @@ def made(family: str, wide: bool, seed: int = 7) -> Any:
     if config is None:
         pytest.skip(f"this transformers has no {family}")
     torch.manual_seed(seed)
-    model = transformers.AutoModelForCausalLM.from_config(config(**shape | FAMILIES[family]))
+    model = transformers.AutoModelForCausalLM.from_config(config(**shape | FAMILIES[given]))
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
