@@ -1,3 +1,5 @@
+"""What all tests share: a cache folder of their own, and one comparison to look at."""
+
 import os
 from collections.abc import Iterator
 from pathlib import Path

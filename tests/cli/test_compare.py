@@ -1,3 +1,5 @@
+"""`metasd compare` from the command line: its tables, its files, what it refuses."""
+
 import csv
 import json
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""The page of a comparison: every number of its document, in one file that fetches nothing."""
+
 import json
 import re
 from hashlib import sha256

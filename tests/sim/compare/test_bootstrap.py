@@ -1,3 +1,5 @@
+"""Intervals and differences, against the jackknife, Student's law and each other."""
+
 import tracemalloc
 from typing import Any
 

@@ -1,3 +1,5 @@
+"""Comparisons: rows as replay gives them, in any number of processes, resumed cell by cell."""
+
 import json
 from collections.abc import Mapping
 from pathlib import Path
