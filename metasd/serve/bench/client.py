@@ -115,8 +115,9 @@ class Server:
         first: float | None = None
         tokens: int | None = None
         pieces = 0
-        with self._connected() as connection:
-            for event in _events(self._response(connection, "POST", path, json.dumps(body))):
+        sent = json.dumps(body)
+        with self._connected() as connection, self._response(connection, "POST", path, sent) as response:
+            for event in _events(response):
                 if _text(event):
                     pieces += 1
                     if first is None:
@@ -143,9 +144,9 @@ class Server:
             connection.close()
 
     def _said(self, connection: http.client.HTTPConnection, method: str, path: str) -> bytes:
-        response = self._response(connection, method, path, None)
         try:
-            return response.read()
+            with self._response(connection, method, path, None) as response:
+                return response.read()
         except (OSError, http.client.HTTPException) as error:
             raise ServerError(f"the answer to {path} was cut ({_reason(error)})") from error
 
@@ -157,7 +158,8 @@ class Server:
             self._open[connection] = connection.sock
             response = connection.getresponse()
             if response.status != 200:
-                said = shown.message(response.read(4 * SAID).decode(errors="replace"))[:SAID]
+                with response:
+                    said = shown.message(response.read(4 * SAID).decode(errors="replace"))[:SAID]
                 raise ServerError(f"HTTP {response.status} of {path}" + (f" ({said})" if said else ""))
             return response
         except (OSError, http.client.HTTPException) as error:
