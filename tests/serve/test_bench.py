@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -104,8 +105,9 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"data: [DONE]\n\n")
 
     def _event(self, said: dict[str, Any]) -> None:
-        self.wfile.write(b"data: " + json.dumps(said).encode() + b"\n\n")
-        self.wfile.flush()
+        with suppress(BrokenPipeError):  # a client that has heard enough is gone
+            self.wfile.write(b"data: " + json.dumps(said).encode() + b"\n\n")
+            self.wfile.flush()
 
     def _page(self, status: int, text: str) -> None:
         data = text.encode()
