@@ -35,6 +35,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("metasd", "tests", "tools", "benchmarks", "docs", "pyproject.toml", "README.md", "tox.ini")
 LIMIT = 300.0  # seconds that one selection may take
+BASELINE_LIMIT = 3600.0  # and all of them together, unmutated
 FOREIGN = 97  # exit code of a run that imported another metasd than the copy's
 GUARD = f"""
 import os, pathlib, pytest
@@ -140,8 +141,8 @@ class Tree:
         finally:
             path.write_bytes(before)
 
-    def run(self, tests: Sequence[str]) -> tuple[int, str]:
-        """pytest's exit code on ``tests`` and what it printed."""
+    def run(self, tests: Sequence[str], limit: float = LIMIT) -> tuple[int, str]:
+        """pytest's exit code on ``tests`` and what it printed. Raises MutantError after ``limit`` seconds."""
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "mutants_guard", *tests]
         try:
             done = subprocess.run(
@@ -152,21 +153,25 @@ class Tree:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
-                timeout=LIMIT,
+                timeout=limit,
             )
         except subprocess.TimeoutExpired as error:
-            raise MutantError(f"{' '.join(tests)} took more than {LIMIT:g} s") from error
+            raise MutantError(f"{' '.join(tests)} took more than {limit:g} s") from error
         return done.returncode, done.stdout
 
 
-def baseline(tree: Tree, mutants: Sequence[Mutant]) -> None:
-    """Run every selection on the unmutated copy. Raises MutantError unless all pass."""
+def baseline(trees: Sequence[Tree], mutants: Sequence[Mutant]) -> None:
+    """Run every selection once, unmutated, shared among ``trees``. Raises MutantError unless all pass."""
     selection = sorted({test for mutant in mutants for test in mutant.tests})
     begin = time.perf_counter()
     print(f"unmutated: {len(selection)} selections ...", flush=True)
-    code, output = tree.run(selection)
-    if code:
-        raise MutantError(f"the tests must pass before anything is mutated (pytest exit code {code}):\n{_tail(output)}")
+    shares = [(tree, part) for n, tree in enumerate(trees) if (part := selection[n :: len(trees)])]
+    with ThreadPoolExecutor(len(shares)) as pool:
+        for code, output in pool.map(lambda share: share[0].run(share[1], BASELINE_LIMIT), shares):
+            if code:
+                raise MutantError(
+                    f"the tests must pass before anything is mutated (pytest exit code {code}):\n{_tail(output)}"
+                )
     print(f"unmutated: all pass, {time.perf_counter() - begin:.1f} s", flush=True)
 
 
@@ -186,10 +191,10 @@ def hunt(mutants: Sequence[Mutant], jobs: int) -> list[str]:
     """Run all ``mutants``, ``jobs`` at a time, telling each result; the names of the survivors."""
     survivors: list[str] = []
     with tempfile.TemporaryDirectory(prefix="mutants-") as scratch:
-        first = Tree(Path(scratch) / "0")
-        baseline(first, mutants)
+        copies = [Tree(Path(scratch) / str(j)) for j in range(jobs)]
+        baseline(copies, mutants)
         trees: queue.SimpleQueue[Tree] = queue.SimpleQueue()
-        for tree in (first, *(Tree(Path(scratch) / str(j)) for j in range(1, jobs))):
+        for tree in copies:
             trees.put(tree)
 
         def one(mutant: Mutant) -> tuple[Mutant, bool, float]:
