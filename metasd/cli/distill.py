@@ -27,6 +27,13 @@ from metasd.core import shown
     show_default=True,
     help="What to make.",
 )
+@click.option(
+    "--best",
+    type=click.IntRange(1, 8),
+    default=1,
+    show_default=True,
+    help="Continuations a table keeps of a run, the further ones as branches.",
+)
 @click.option("--tokens-per-domain", type=click.IntRange(min=1), default=20_000, show_default=True)
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=192, show_default=True)
 @click.option(
@@ -46,6 +53,7 @@ def command(
     prompt_file: Path,
     out: Path,
     kind: str,
+    best: int,
     tokens_per_domain: int,
     max_new_tokens: int,
     draft_vocabulary: int,
@@ -84,6 +92,7 @@ def command(
         prompts,
         out,
         kind=kind,
+        best=best,
         training=Training(draft_vocabulary=draft_vocabulary, unroll=unroll, epochs=epochs),
         tokens_per_domain=tokens_per_domain,
         max_new_tokens=max_new_tokens,
@@ -95,6 +104,7 @@ def command(
             "target": target,
             "prompts": shown_name(prompt_file),
             "kind": kind,
+            "best": best,
             "tokens_per_domain": tokens_per_domain,
             "max_new_tokens": max_new_tokens,
             "device": device,

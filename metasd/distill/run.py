@@ -37,6 +37,7 @@ def distill(
     out: Path | str,
     *,
     kind: str = "table",
+    best: int = 1,
     tokens_per_domain: int = 20_000,
     max_new_tokens: int = 192,
     batch: int = 32,
@@ -48,6 +49,7 @@ def distill(
 
     Args:
         kind: table, head, model or all.
+        best: continuations that a table keeps of a run.
         tokens_per_domain: answer tokens after which a domain has enough; fewer if its prompts give fewer.
         max_new_tokens: longest answer.
         batch: answers decoded at once.
@@ -60,7 +62,8 @@ def distill(
     manifest by list, ``tables``, ``heads`` and ``models`` (see ``core.poolfolder``). Raises UsageError for settings
     below 1, a prompt that does not fit, a folder with another configuration, a target that heads cannot be made for.
     """
-    for key, value in (("tokens_per_domain", tokens_per_domain), ("max_new_tokens", max_new_tokens), ("batch", batch)):
+    sizes = {"best": best, "tokens_per_domain": tokens_per_domain, "max_new_tokens": max_new_tokens, "batch": batch}
+    for key, value in sizes.items():
         if value < 1:
             raise UsageError(f"{key} {value} is too small; need at least 1")
     if kind not in KINDS:
@@ -82,7 +85,7 @@ def distill(
     made: dict[str, list[dict[str, Any]]] = {}
     if kind in ("table", "all"):
         for domain, own in everything.items():
-            poolfolder.put(manifest, "tables", tables.write(folder, domain, own, target))
+            poolfolder.put(manifest, "tables", tables.write(folder, domain, own, target, best))
             poolfolder.save(folder, manifest)
         made["tables"] = manifest["tables"]
     for maker in [] if how is None else _makers(kind, target, answers, how):
