@@ -15,8 +15,9 @@ from typing import Any
 import torch
 
 from metasd.core.errors import UsageError
-from metasd.runtime.engine import paths
+from metasd.runtime.engine import graphable, graphs, paths
 from metasd.runtime.engine.cache import CachedModel
+from metasd.runtime.engine.capture import Called
 from metasd.runtime.engine.tree import TreePass, can_branch
 from metasd.runtime.load import Target
 
@@ -26,17 +27,19 @@ from .worker import Report
 
 WARM = 2
 """Passes before those that are timed."""
+CALLED = "graphs, called"
+"""On a CPU, where nothing is captured: static buffers and the same steps, each pass called. Shows that they work."""
 
 
 def measure(setting: Setting, report: Report) -> None:
     """Rows by model, path, context and width; medians of ``setting.timed`` passes. What cannot be had is left out."""
-    report.found["rows"], report.found["left_out"] = [], []
+    report.found["rows"], report.found["left_out"], report.found["captured"] = [], [], []
     memory = report.found["memory"] = {}
     device = torch.device(setting.device).type
     small = setting.quick or device != "cuda"
     openers: tuple[tuple[str, Callable[[], Target], tuple[str, ...]], ...] = (
         ("target", lambda: open_target(setting, setting.dtype), _paths(device)),
-        ("large", lambda: random_target(TINY if small else LARGE, setting.device, "bfloat16"), (paths.EAGER,)),
+        ("large", lambda: random_target(TINY if small else LARGE, setting.device, "bfloat16"), _paths(device)[:2]),
     )
     for role, opener, tried in openers:
         if not report.time_left():
@@ -50,20 +53,31 @@ def measure(setting: Setting, report: Report) -> None:
 
 def _paths(device: str) -> tuple[str, ...]:
     """Paths of one loaded model, one after the other: what a later one changes in it the earlier ones do not need."""
-    return (paths.EAGER, paths.GRAPHS if device == "cuda" else paths.PACKED)
+    return (paths.EAGER, paths.GRAPHS) if device == "cuda" else (paths.EAGER, CALLED, paths.PACKED)
 
 
 def _model(target: Target, role: str, tried: tuple[str, ...], setting: Setting, report: Report) -> None:
     about = {"role": role, "model": target.name, "dtype": target.dtype, "parameters": _parameters(target)}
     for path in tried:
         try:
-            paths.install(target.model, path)
+            _install(target.model, path)
         except UsageError as error:
             report.found["left_out"].append({"role": role, "path": path, "why": str(error)})
             continue
         for context in (c for c in setting.contexts if c + max(WIDTHS) <= target.max_length):
             report.say(f"{target.name}, {path}, context {context}")
             _rows(target, context, setting.timed, about | {"path": path}, report)
+        if (made := graphs.installed(target.model)) is not None:
+            captured = {"role": role, "path": path, "passes": made.count, "seconds": made.seconds}
+            report.found["captured"].append(captured)
+
+
+def _install(model: Any, path: str) -> None:
+    """Raises UsageError where the path cannot be had."""
+    if path != CALLED:
+        paths.install(model, path)
+    elif why := graphable.against(model) or graphable.install(model, Called()):
+        raise UsageError(why)
 
 
 def _rows(target: Target, context: int, timed: int, about: dict[str, Any], report: Report) -> None:

@@ -101,6 +101,8 @@ def _passes(found: dict[str, Any]) -> Iterator[Line]:
         yield f"{role}, {path}, {shape} behind {context}, ms", _milliseconds(rows, "wall_seconds"), f"widths {widths}"
         if rows[0]["device_seconds"] is not None:
             yield "", _milliseconds(rows, "device_seconds"), "between CUDA events"
+    for made in found.get("captured", ()):
+        yield f"{made['role']}, {made['path']}", f"{made['passes']} passes captured", f"{made['seconds']:.1f} s, once"
     for left in found.get("left_out", ()):
         yield f"{left['role']}, {left['path']}", "left out", left["why"]
 

@@ -131,7 +131,7 @@ def loading_options(function: Callable[..., Any]) -> Callable[..., Any]:
             default="auto",
             show_default=True,
             metavar="PATH",
-            help="How passes are run: eager, or packed (float32 on a CPU); auto: what the device allows.",
+            help="How passes are run: eager, packed (float32 on a CPU), graphs (CUDA); auto: what the device allows.",
         ),
         click.option("--device-map", metavar="MAP", help="Spread layers over devices: auto, balanced, ..."),
         click.option("--revision", help="Branch, tag or commit of a Hugging Face id."),

@@ -10,6 +10,8 @@ import click
 from metasd.cli.common import FilePath, emit, ignore_option, json_option, loading_options, result_console
 from metasd.core import shown
 
+ASKED = ("best", "tokens_per_domain", "max_new_tokens", "raw", "temperature", "seed")
+
 
 @click.command("distill")
 @click.option("--target", required=True, help="Hub id, folder, .gguf file or smollm2.")
@@ -27,6 +29,13 @@ from metasd.core import shown
     default="table",
     show_default=True,
     help="What to make.",
+)
+@click.option(
+    "--best",
+    type=click.IntRange(1, 8),
+    default=1,
+    show_default=True,
+    help="Continuations a table keeps of a run, the further ones as branches.",
 )
 @click.option("--tokens-per-domain", type=click.IntRange(min=1), default=20_000, show_default=True)
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=192, show_default=True)
@@ -63,7 +72,7 @@ def command(target: str, prompt_file: Path, out: Path, kind: str, as_json: bool,
     how = {key: options[key] for key in ("device", "dtype", "attention", "device_map", "revision", "engine")}
     model = open_target(target, options["ignore_generation_config"], **how)
     left_out: list[str] | None = [] if options["skip_too_long"] else None
-    asked = {key: options[key] for key in ("tokens_per_domain", "max_new_tokens", "raw", "temperature", "seed")}
+    asked = {key: options[key] for key in ASKED}
     training = Training(**{key: options[key] for key in ("draft_vocabulary", "unroll", "epochs")})
     summary = distill(model, prompts, out, kind=kind, training=training, left_out=left_out, **asked)
     say_left_out(left_out, len(prompts))

@@ -136,6 +136,13 @@ def loading_config(target: Target, *, device_map: str | None, revision: str | No
     return {"dtype": target.dtype, **target.arithmetic, **made, "device_map": device_map, "revision": revision}
 
 
+def warm_up() -> dict[str, float]:
+    """What a result says of the seconds that capturing passes took; nothing where none were."""
+    from metasd.runtime.engine import graphs
+
+    return {"engine_warm_up_seconds": graphs.spent()} if graphs.spent() else {}
+
+
 def say_left_out(ids: Sequence[str] | None, prompts: int) -> None:
     """Say on stderr which prompts were left out because they do not fit."""
     if ids:

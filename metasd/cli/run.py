@@ -86,7 +86,7 @@ def command(
     """
     _check_wanted(prompt_file, prompt, svg, html_file)
     from metasd.cli.before import checked
-    from metasd.cli.models import open_models, read_prompts
+    from metasd.cli.models import open_models, read_prompts, warm_up
 
     learned, wanted = load_prior(prior), costs.asked(costs_from)
     prompts = read_prompts(prompt_file, prompt, options["turns"])
@@ -117,10 +117,10 @@ def command(
     verdict = repeated.sentence(repeated.total(rows, chosen.spec)) if baseline else None
     remarks, losses = repeated.remarks(runs), worth.of_run(first, how.costs, models.texts)
     if as_json or html_file:
-        config = models.config | {"policy": chosen.policy.settings(), "baseline": baseline, "repeats": times}
+        policy = {"policy": chosen.policy.settings(), "baseline": baseline, "repeats": times}
         more = lossless.checks_to_json(checks) | {"partings": lossless.to_json(parted)}
         more |= {"verdict": verdict, "remarks": remarks, "losses": losses, "costs": costs.report(how.costs, chosen)}
-        _emit(document_of(models, chosen, config, rows) | more, as_json, html_file)
+        _emit(document_of(models, chosen, models.config | policy | warm_up(), rows) | more, as_json, html_file)
     if not as_json:
         _print(rows, len(models.texts), checks, [*remarks, *losses], verdict)
 

@@ -38,6 +38,7 @@ def distill(
     out: Path | str,
     *,
     kind: str = "table",
+    best: int = 1,
     tokens_per_domain: int = 20_000,
     max_new_tokens: int = 192,
     batch: int = 32,
@@ -51,6 +52,7 @@ def distill(
 
     Args:
         kind: table, head, model or all.
+        best: continuations that a table keeps of a run.
         tokens_per_domain: answer tokens after which a domain has enough; fewer if its prompts give fewer.
         max_new_tokens: longest answer.
         batch: answers decoded at once.
@@ -64,7 +66,8 @@ def distill(
     manifest by list, ``tables``, ``heads`` and ``models`` (see ``core.poolfolder``). Raises UsageError for settings
     below 1, a prompt that does not fit, a folder with another configuration, a target that heads cannot be made for.
     """
-    for key, value in (("tokens_per_domain", tokens_per_domain), ("max_new_tokens", max_new_tokens), ("batch", batch)):
+    sizes = {"best": best, "tokens_per_domain": tokens_per_domain, "max_new_tokens": max_new_tokens, "batch": batch}
+    for key, value in sizes.items():
         if value < 1:
             raise UsageError(f"{key} {value} is too small; need at least 1")
     if kind not in KINDS:
@@ -76,17 +79,16 @@ def distill(
     encoded = {name: tokens for name, _, tokens in texts}
     prompts = [p for p in prompts if p.id in encoded]
     domains = _by_domain(prompts)
-    size = {"tokens_per_domain": tokens_per_domain, "max_new_tokens": max_new_tokens, "batch": batch}
-    settings = {**size, "raw": raw, **({} if sampling.greedy else {"temperature": temperature, "seed": seed})}
+    asked = {key: value for key, value in sizes.items() if key != "best"}
+    settings = {**asked, "raw": raw, **({} if sampling.greedy else {"temperature": temperature, "seed": seed})}
     folder, how = Path(out), (training or Training()) if kind != "table" else None
     manifest = _open(folder, _config(target, prompts, settings), list(domains), how)
     started = time.perf_counter()
     asking = Asking(target, folder, tokens_per_domain, max_new_tokens, batch, sampling, seed)
     answers, manifest["answers"] = asking.all(domains, encoded)
     poolfolder.save(folder, manifest)
-    made = _specialists(kind, target, folder, manifest, answers, how)
-    manifest |= {"complete": True, "seconds": round(time.perf_counter() - started, 1)}
-    poolfolder.save(folder, manifest)
+    made = _specialists(kind, target, folder, manifest, answers, best, how)
+    poolfolder.save(folder, manifest | {"complete": True, "seconds": round(time.perf_counter() - started, 1)})
     return made
 
 
@@ -96,6 +98,7 @@ def _specialists(
     folder: Path,
     manifest: dict[str, Any],
     answers: dict[str, list[Answer]],
+    best: int,
     how: Training | None,
 ) -> dict[str, list[dict[str, Any]]]:
     """Make what ``kind`` asks for; every one is in the manifest as soon as it is made."""
@@ -103,7 +106,7 @@ def _specialists(
     if kind in ("table", "all"):
         everything = [answer for own in answers.values() for answer in own]
         for domain, those in (answers | {TOTAL: everything}).items():
-            poolfolder.put(manifest, "tables", tables.write(folder, domain, those, target))
+            poolfolder.put(manifest, "tables", tables.write(folder, domain, those, target, best))
             poolfolder.save(folder, manifest)
         made["tables"] = manifest["tables"]
     for maker in [] if how is None else _makers(kind, target, answers, how):

@@ -14,14 +14,18 @@ from metasd.runtime.load import Target
 SUFFIX = ".safetensors"
 
 
-def write(folder: Path, domain: str, answers: Sequence[Answer], target: Target) -> poolfolder.Row:
-    """Write FOLDER/<domain>.safetensors; its row: domain, file, bytes, entries (runs known), and of the answers."""
+def write(folder: Path, domain: str, answers: Sequence[Answer], target: Target, best: int = 1) -> poolfolder.Row:
+    """Write FOLDER/<domain>.safetensors; its row: domain, file, bytes, entries (runs known), and of the answers.
+
+    best: continuations kept of a run.
+    """
     table = NgramTable.build(
         [a.before + a.tokens for a in answers],
         tokenizer=target.tokenizer_hash,
         vocabulary=target.vocab_size,
         domain=domain,
         target=target.name,
+        best=best,
     )
     path = folder / (poolfolder.file_name(domain) + SUFFIX)
     table.save(path)

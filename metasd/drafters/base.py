@@ -100,6 +100,14 @@ class Drafter(Protocol):
         """Raises TooLongError for a text of ``prompt`` tokens and a ``budget`` that it cannot read."""
         return  # mypy takes an empty body for an abstract method
 
+    def warm(self, room: int) -> None:
+        """Do what is done once for texts of ``room`` tokens, before one begins."""
+        return
+
+    def rest(self) -> None:
+        """The text is over, and another may be long in coming: let go of what it held. ``begin`` starts the next."""
+        return
+
     @abstractmethod
     def begin(self, prompt: Sequence[int], key: np.uint64 | None = None) -> None:
         """Start a text. ``key``: noise of its drafts; two texts with the same prompt need different ones."""

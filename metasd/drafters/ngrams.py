@@ -1,7 +1,7 @@
 """Back-off n-gram tables over token ids: counting, the packed file, and its metadata.
 
 Knows nothing of drafting. A *run* of one to ``order`` tokens maps to the token that most often followed it and the
-share of its occurrences that did.
+share of its occurrences that did; a table may keep the next best ones as well, for trees.
 """
 
 from __future__ import annotations
@@ -70,6 +70,15 @@ class NgramCounts:
         counts = self._counts[run]
         return token, counts[token] / sum(counts.values())
 
+    def others(self, most: int) -> dict[Run, tuple[Entry, ...]]:
+        """Of runs with several continuations the next best ``most``, best first; of equal ones the one seen first."""
+        made: dict[Run, tuple[Entry, ...]] = {}
+        for run, counts in self._counts.items():
+            if most and len(counts) > 1:
+                rest = sorted((c for c in counts.items() if c[0] != self._best[run]), key=lambda c: -c[1])
+                made[run] = tuple((token, count / sum(counts.values())) for token, count in rest[:most])
+        return made
+
     def entries(self) -> dict[Run, Entry]:
         return {
             run: (token, self._counts[run][token] / sum(self._counts[run].values()))
@@ -90,11 +99,17 @@ class TableInfo:
 
 
 class NgramTable:
-    """A finished table. Confidences are kept in steps of 1/255, as the file has them."""
+    """A finished table. Confidences are kept in steps of 1/255, as the file has them.
 
-    def __init__(self, entries: dict[Run, Entry], info: TableInfo) -> None:
+    others: of some runs the next best continuations, best first; a table made for chains has none.
+    """
+
+    def __init__(
+        self, entries: dict[Run, Entry], info: TableInfo, others: dict[Run, tuple[Entry, ...]] | None = None
+    ) -> None:
         self._entries = entries
         self.get = entries.get  # the entry of a run, None when it is unknown
+        self.others = others or {}
         self.info = info
         self.order = info.order
 
@@ -103,7 +118,8 @@ class NgramTable:
 
     def largest(self) -> int:
         """The largest token id in it, -1 when it is empty."""
-        return max((max(*run, token) for run, (token, _) in self._entries.items()), default=-1)
+        told = (token for others in self.others.values() for token, _ in others)
+        return max((*(max(*run, token) for run, (token, _) in self._entries.items()), *told), default=-1)
 
     @classmethod
     def build(
@@ -115,10 +131,12 @@ class NgramTable:
         vocabulary: int,
         domain: str = "default",
         target: str = "",
+        best: int = 1,
     ) -> NgramTable:
         """Count ``sequences`` of token ids, each beginning with what its first counted token followed, if anything.
 
-        Raises UsageError when a token lies outside the vocabulary or an order outside 1..8.
+        best: continuations kept of a run. Raises UsageError when a token lies outside the vocabulary or an order
+        outside 1..8.
         """
         if not 1 <= order <= 8:
             raise UsageError(f"order {order} is not between 1 and 8")
@@ -128,14 +146,19 @@ class NgramTable:
                 raise UsageError(f"a token lies outside the vocabulary of {vocabulary}; is the tokenizer the target's?")
             counts.add(sequence)
         entries = {run: (token, _steps(share) / 255) for run, (token, share) in counts.entries().items()}
-        return cls(entries, TableInfo(tokenizer, vocabulary, domain, target, counts.tokens, order))
+        others = {
+            run: tuple((token, _steps(share) / 255) for token, share in told)
+            for run, told in counts.others(best - 1).items()
+        }
+        return cls(entries, TableInfo(tokenizer, vocabulary, domain, target, counts.tokens, order), others)
 
     # -- file ---------------------------------------------------------------------------------------------------
 
     def save(self, path: Path | str) -> None:
         """Write one safetensors file: per order k the sorted runs [n, k], their tokens [n] and shares [n] (u8).
 
-        Raises FileError.
+        Further continuations, where there are any, are rows of their own: which run [m], token [m] and share [m], best
+        first. Who does not know them finds the rest as it was. Raises FileError.
         """
         kind = np.uint16 if self.info.vocabulary <= 1 << 16 else np.uint32
         arrays: dict[str, NDArray[Any]] = {}
@@ -144,6 +167,11 @@ class NgramTable:
             arrays[f"runs{order}"] = np.array([r[0] for r in rows], kind).reshape(-1, order)
             arrays[f"tokens{order}"] = np.array([r[1] for r in rows], kind)
             arrays[f"shares{order}"] = np.array([_steps(r[2]) for r in rows], np.uint8)
+            if self.others:
+                more = [(at, *other) for at, row in enumerate(rows) for other in self.others.get(row[0], ())]
+                arrays[f"others{order}"] = np.array([m[0] for m in more], np.uint32)
+                arrays[f"others_tokens{order}"] = np.array([m[1] for m in more], kind)
+                arrays[f"others_shares{order}"] = np.array([_steps(m[2]) for m in more], np.uint8)
         # One key of metadata: safetensors writes several in no fixed order, and equal tables should be equal files.
         data = save(arrays, {"table": json.dumps({"format": FORMAT, **asdict(self.info)})})
         files.write_bytes(path, data)  # save_file would leave it readable by the owner alone
@@ -158,16 +186,28 @@ class NgramTable:
                     raise UsageError(f"{path} is not a table of format {FORMAT}; make one with metasd distill")
                 info = TableInfo(**about)
                 entries: dict[Run, Entry] = {}
+                others: dict[Run, tuple[Entry, ...]] = {}
                 for order in range(1, info.order + 1):
-                    runs = map(tuple, file.get_tensor(f"runs{order}").tolist())
+                    runs = [tuple(run) for run in file.get_tensor(f"runs{order}").tolist()]
                     shares = (file.get_tensor(f"shares{order}") / 255).tolist()
                     following = zip(file.get_tensor(f"tokens{order}").tolist(), shares, strict=True)
                     entries.update(zip(runs, following, strict=True))
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+                    if f"others{order}" in file.keys():  # noqa: SIM118 - no mapping
+                        others |= _others(file, order, runs)
+        except (OSError, SafetensorError, KeyError, IndexError, TypeError, ValueError) as error:
             if isinstance(error, UsageError):
                 raise
             raise UsageError(f"table {path} cannot be read ({error}); make it anew with metasd distill") from None
-        return cls(entries, info)
+        return cls(entries, info, others)
+
+
+def _others(file: Any, order: int, runs: Sequence[Run]) -> dict[Run, tuple[Entry, ...]]:
+    """The further continuations of runs of one ``order``. Raises IndexError for a run that is not there."""
+    made: dict[Run, tuple[Entry, ...]] = {}
+    names = (f"others{order}", f"others_tokens{order}", f"others_shares{order}")
+    for at, token, steps in zip(*(file.get_tensor(name).tolist() for name in names), strict=True):
+        made[runs[at]] = (*made.get(runs[at], ()), (token, steps / 255))
+    return made
 
 
 def _steps(share: float) -> int:

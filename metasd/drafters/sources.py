@@ -15,7 +15,7 @@ from metasd.core.pool import DrafterInfo
 from metasd.core.specs import parameters
 from metasd.drafters.index import RECENT, ContextIndex
 from metasd.drafters.lookup import LookupDrafter
-from metasd.drafters.ngrams import Table
+from metasd.drafters.ngrams import Entry, NgramTable, Table
 from metasd.drafters.table import TableDrafter
 
 MOST = 8
@@ -118,6 +118,33 @@ class TableSource:
         return suggested
 
 
+class BranchingTable:
+    """As ``TableSource``, of a table that keeps several continuations of a run: all of them, best first."""
+
+    fixed = True
+
+    def __init__(self, table: NgramTable) -> None:
+        self.reach = table.order
+        self._get, self._others = table.get, table.others
+
+    def suggest(self, context: Run) -> list[Suggestion]:
+        """What each end of ``context`` was followed by, longest end first, each token at its longest."""
+        found = list[tuple[int, list[Entry]]]()
+        for order in range(1, min(self.reach, len(context)) + 1):
+            run = context[len(context) - order :]
+            entry = self._get(run)
+            if entry is None:
+                break
+            found.append((order, [entry, *self._others.get(run, ())]))
+        seen, suggested = set[int](), list[Suggestion]()
+        for order, told in reversed(found):
+            for token, share in told:
+                if token not in seen:
+                    seen.add(token)
+                    suggested.append((token, order, share, False))
+        return suggested
+
+
 class LaneSources:
     """The sources of one lane, kept up with its text.
 
@@ -149,7 +176,8 @@ def source_of(drafter: object) -> Source | None:
     if isinstance(drafter, LookupDrafter):
         return TextSource(drafter.index.min_order, drafter.index.max_order)
     if isinstance(drafter, TableDrafter) and not drafter.info.settings.get("grows"):
-        return TableSource(drafter.table)
+        table = drafter.table
+        return BranchingTable(table) if isinstance(table, NgramTable) and table.others else TableSource(table)
     return None
 
 

@@ -21,9 +21,13 @@ from metasd.core.signals import F
 from metasd.drafters.base import Draft, Drafter, Look
 from metasd.runtime.engine.cache import CachedModel
 from metasd.runtime.engine.features import wanted
+from metasd.runtime.engine.tree import can_branch
 from metasd.runtime.load import Target
 from metasd.runtime.sampling import Sampling
 from metasd.runtime.verify import TreeVerdict, TreeVerifier, Verdict, Verifier
+
+TREE = 33
+"""Tokens of the widest tree pass that is made ready before a text."""
 
 
 class Lane:
@@ -48,6 +52,7 @@ class Lane:
         plans: bool = False,
     ) -> None:
         self.drafters = list(drafters)
+        self._plans = plans
         self._kept = [d for d in self.drafters if not (plans and d.info.free)]
         self.revealer, self._catch_all, self._sampling = revealer, catch_all, sampling
         features = wanted([d.info.needs for d in drafters])
@@ -74,6 +79,19 @@ class Lane:
     def passes(self) -> float:
         """Seconds spent inside models' passes so far."""
         return self._target.seconds + sum(d.seconds for d in self.drafters)
+
+    def warm(self, room: int, longest: int) -> None:
+        """Do what is done once for texts of ``room`` tokens and drafts of ``longest``; it is part of no text."""
+        branching = self._plans and can_branch(self._target.model)
+        self._target.warm(room + TREE, range(1, longest + 2), range(3, TREE + 1) if branching else ())
+        for drafter in self._kept:
+            drafter.warm(room)
+
+    def end(self) -> None:
+        """The text is over: let go of the caches, for whoever decodes next."""
+        self._target.reset()
+        for drafter in self._kept:
+            drafter.rest()
 
     def open(self, prompt: Sequence[int], room: int, seed: int, name: str) -> None:
         """Start a text of at most ``room`` answer tokens; the target reads the prompt but for its last token.

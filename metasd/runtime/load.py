@@ -22,7 +22,7 @@ except ImportError as error:
     raise UsageError(f"live decoding needs {error.name}, which is not installed; pip install 'metasd[live]'") from error
 
 from metasd.runtime import weights
-from metasd.runtime.engine import packed, paths, slim, support
+from metasd.runtime.engine import graphs, packed, paths, slim, support
 from metasd.runtime.engine.paths import AS_GIVEN, EnginePath
 from metasd.runtime.engine.support import crossing, rotary_switch, stated_limit
 from metasd.runtime.engine.trial import check
@@ -84,6 +84,7 @@ class Target:
         """What decides the last bits of its logits, besides dtype and device: attention and linear layers."""
         linear = "packed" if packed.installed(self.model) else "torch"
         linear += "+slim" if slim.installed(self.model) else ""
+        linear += "+graphs" if graphs.installed(self.model) is not None else ""
         if (ranks := support.spread_over(self.model)) > 1:
             linear = f"sharded over {ranks}"
         return {"attention": support.attention(self.model), "linear": linear}

@@ -30,6 +30,9 @@ from metasd.runtime.sampling import Sampling, pick
 _STRIDE = 1 << 16
 """Noise counters between two starts: more than any draft is long, so no two drafts of a text share a uniform."""
 
+WARM = 33
+"""Tokens up to which a pass that catches up is made ready before a text."""
+
 _PLACES = ("layer_idx", "layer_id")
 """What modules call the number of their layer."""
 
@@ -69,6 +72,12 @@ class ModelDrafter(Drafter):
                 f"prompt {prompt_id!r} with its budget has {prompt + budget} tokens, but the rotary factors of drafter "
                 f"{self.info.name!r} change at {switch}, inside the text; shorten it or leave that drafter out"
             )
+
+    def warm(self, room: int) -> None:
+        self.cached.warm(room + WARM, range(1, WARM + 1))
+
+    def rest(self) -> None:
+        self.cached.reset()
 
     @property
     def text(self) -> Ints:

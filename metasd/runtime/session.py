@@ -97,10 +97,8 @@ class LiveSession:
         self._stops: Stops = stops or {}
         self.sampling = sampling = sampling or Sampling()
         revealer = revealer_of(pool, feedback, scope, censored, sampled=not sampling.greedy)
-        catch_all = revealer is not None and scope == "all"
-        self._lane = Lane(
-            target, drafters, sampling, overlap=overlap, revealer=revealer, catch_all=catch_all, plans=plans
-        )
+        how = {"overlap": overlap, "catch_all": revealer is not None and scope == "all", "plans": plans}
+        self._lane = Lane(target, drafters, sampling, revealer=revealer, **how)
         self._plans = LanePlans(self._lane, pool, greedy=sampling.greedy) if plans else None
         self._target, self._reads, self._overlap = target, frozenset(reads), overlap
         self._check()
@@ -108,6 +106,7 @@ class LiveSession:
         self.starts: list[Start] = []
         self.seconds = self.forward_seconds = 0.0
         self._at, self._opened, self._closed = 0, False, False
+        self._lane.warm(max_new_tokens + max((len(t) for _, t in self.prompts), default=0), pool.max_draft_length)
 
     @property
     def done(self) -> bool:
@@ -293,6 +292,7 @@ class LiveSession:
         self.texts[self._at].extend(emitted)
         if rounds.finished[0]:
             self._at, self._opened = self._at + 1, False
+            self._lane.end()
         self._mark, self._closed = time.perf_counter(), False
         if self.on_tokens is not None:
             self.on_tokens(int(rounds.prompt[0]), emitted, int(rounds.arm[0]), int(rounds.accepted[0]))

@@ -105,6 +105,7 @@ class _Bench:
         self.process = None if made is None else made.text(self.tokens[: self.near], room - self.near)
         self.caches = [CachedModel(target.model) for _ in self.contexts]
         for cached, context in zip(self.caches, self.contexts, strict=True):
+            cached.warm(context + widest, self.widths)
             if context > 1:
                 cached.read(self.tokens[: context - 1])
         if features := wanted([d.info.needs for d in drafters]):
@@ -112,6 +113,7 @@ class _Bench:
         for drafter in self.drafters:
             if drafter.info.needs:
                 drafter.watch(features)
+            drafter.warm(len(self.tokens))
             drafter.begin(self.tokens[: self.near])
             drafter.draft(1)
 

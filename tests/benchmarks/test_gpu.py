@@ -121,13 +121,17 @@ def test_every_part_measures_what_it_says(records: dict[str, Any]) -> None:
     assert "failed" not in records["live"]["found"]
     passes = records["passes"]["found"]["rows"]
     widths = (1, 2, 4, 8, 9, 16, 17, 33, 65)
-    assert [(r["context"], r["width"]) for r in passes if (r["role"], r["shape"]) == ("large", "chain")] == [
-        (context, width) for context in (32, 128) for width in widths
-    ]
-    assert [r["width"] for r in passes if (r["role"], r["shape"], r["context"]) == ("target", "tree", 32)] == [
-        *widths[2:]
-    ]
-    assert {r["path"] for r in passes} == {"eager"}
+    for path in ("eager", "graphs, called"):
+        mine = [r for r in passes if r["path"] == path]
+        assert [(r["context"], r["width"]) for r in mine if (r["role"], r["shape"]) == ("large", "chain")] == [
+            (context, width) for context in (32, 128) for width in widths
+        ]
+        assert [r["width"] for r in mine if (r["role"], r["shape"], r["context"]) == ("target", "tree", 32)] == [
+            *widths[2:]
+        ]
+    assert {r["path"] for r in passes} == {"eager", "graphs, called"}
+    made = {c["role"]: c["passes"] for c in records["passes"]["found"]["captured"]}
+    assert made == {"target": 19, "large": 19}
     (left,) = records["passes"]["found"]["left_out"]
     assert (left["role"], left["path"]) == ("target", "packed")
     assert "in float32, and the model is in bfloat16" in left["why"]
@@ -161,6 +165,8 @@ def test_a_cuda_device_is_timed_and_weighed_by_its_own_counters(
     from gpu_parts import passes, setting
     from gpu_parts.worker import Report
 
+    from metasd.runtime.engine import capture
+
     said: list[str] = []
     for name, result in {
         "init": None,
@@ -193,12 +199,16 @@ def test_a_cuda_device_is_timed_and_weighed_by_its_own_counters(
         far(target.model)
         return target
 
+    monkeypatch.setattr(capture, "CudaGraphs", lambda device: capture.Called())
     monkeypatch.setattr(passes, "random_target", there)
     monkeypatch.setattr(passes, "open_target", lambda s, dtype: there(None, s.device, dtype))
     report = Report(Pipe(), 1000.0)
     with FarDevice() as device:
         passes.measure(gpu.Setting("random", "cuda", "float32", quick=True), report)
     assert {row["device_seconds"] for row in report.found["rows"]} == {0.007}
+    assert {(row["role"], row["path"]) for row in report.found["rows"]} == {
+        (role, path) for role in ("target", "large") for path in ("eager", "graphs")
+    }
     assert device.waits >= said.count("synchronize") == 3 * len(report.found["rows"])  # three passes a row
     assert report.found["memory"]["large"] == {"allocated_bytes": 3_000_000, "reserved_bytes": 4_000_000}
     assert said[:3] == ["init", "empty_cache", "reset_peak_memory_stats"]

@@ -7,7 +7,7 @@ what had to be re-read is measured, not assumed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,11 @@ class CachedModel:
         self._engine.reset()
         self._length = 0
         self._dirty = False
+
+    def warm(self, room: int, chains: Iterable[int], trees: Iterable[int] = ()) -> None:
+        """As ``Engine.warm``: forgets the text."""
+        self.reset()
+        self._engine.warm(room, chains, trees)
 
     def shared(self, tokens: Tokens) -> int:
         """Tokens of the text ``tokens`` that are in the cache already: the longest common prefix."""

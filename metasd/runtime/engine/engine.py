@@ -6,16 +6,16 @@ knows places in the cache; which tokens lie there, and which text is wanted, its
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from metasd.runtime.engine.captured import FixedCache, forward_of
 from metasd.runtime.engine.features import Features, Tap
 from metasd.runtime.engine.forward import Forward, Mask
 from metasd.runtime.engine.stopwatch import Stopwatch
-from metasd.runtime.engine.support import croppable_cache
 
 
 class Engine:
@@ -33,9 +33,9 @@ class Engine:
         self.model, self.features = model, features
         self.device = torch.device(model.device)
         self.watch = Stopwatch(self.device)
-        self._cache = croppable_cache(model)
         self._tap = None if features is None else Tap(model, features.layers)
-        self._forward = Forward(model, self._tap)
+        self._forward = forward_of(model, self._tap) or Forward(model, self._tap)
+        self._cache = self._forward.cache()
 
     @property
     def seconds(self) -> float:
@@ -47,11 +47,26 @@ class Engine:
         """Tokens of each text in the cache; after a pass that failed, of no meaning until ``reset``."""
         return int(self._cache.get_seq_length())
 
+    @property
+    def layers(self) -> Sequence[Any]:
+        """The cache's, as transformers has them."""
+        found: Sequence[Any] = self._cache.layers
+        return found
+
+    def warm(self, room: int, chains: Iterable[int], trees: Iterable[int] = ()) -> None:
+        """Do what is done once for texts of ``room`` tokens and passes of these widths, before the next text.
+
+        Where passes are captured it takes seconds; else nothing. Forgets the text.
+        """
+        self.reset()
+        self._forward.warm(room, chains, trees)
+
     def step(self, ids: Tensor, rows: int, *, mask: Mask | None = None, positions: Tensor | None = None) -> Tensor:
         """Read ``ids`` [B, w] behind the cache, which grows by them; logits [B, rows, V] of the last ``rows`` >= 1.
 
         mask, positions [B, w]: as ``Forward`` takes them.
         """
+        self._forward.ready(ids, self._cache, mask, positions)
         start = self.watch.mark()
         logits = self._forward(ids, self._cache, rows, mask=mask, positions=positions)
         if self.features is not None and self._tap is not None:
@@ -89,7 +104,7 @@ class Engine:
 
     def reset(self) -> None:
         """Forget everything."""
-        self._cache = croppable_cache(self.model)
+        self._cache = self._forward.cache()
         if self.features is not None:
             self.features.crop(0)
 
@@ -102,6 +117,8 @@ class Engine:
 def move_rows(cache: Any, length: int, to: int, rows: Sequence[int]) -> None:
     """``Engine.move`` in the layers of ``cache``, which hold ``length`` rows."""
     at = torch.tensor(list(rows))
+    if isinstance(cache, FixedCache) and cache.move(to, at):
+        return
     for layer in cache.layers:
         for value in vars(layer).values():
             if isinstance(value, Tensor) and value.dim() > 1 and value.shape[-2] == length:

@@ -20,7 +20,11 @@ FINAL = -1
 
 
 class Tap:
-    """Takes the states of ``layers`` from passes of ``model``. Raises UsageError where its layers are not found."""
+    """Takes the states of ``layers`` from passes of ``model``. Raises UsageError where its layers are not found.
+
+    Attributes:
+        seen: states [B, w, H] of the last pass, by layer.
+    """
 
     def __init__(self, model: Any, layers: Sequence[int]) -> None:
         self.layers = tuple(layers)
@@ -30,12 +34,12 @@ class Tap:
         if not lists or self._base is model:
             raise UsageError(f"the layers of {type(model).__name__} are not found, so no head can read them")
         self._blocks = lists[0]
-        self._seen: dict[int, Tensor] = {}
+        self.seen: dict[int, Tensor] = {}
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
         """Inside, a pass leaves its states for ``taken``."""
-        self._seen, total = {}, len(self._blocks)
+        self.seen, total = {}, len(self._blocks)
         handles = []
         for layer in self.layers:
             if layer == FINAL:
@@ -52,22 +56,22 @@ class Tap:
 
     def taken(self, device: torch.device) -> Tensor:
         """[B, w, A, H] the states of the last pass."""
-        return torch.stack([self._seen[layer].to(device) for layer in self.layers], -2)
+        return torch.stack([self.seen[layer].to(device) for layer in self.layers], -2)
 
     def _input(self, layer: int) -> Any:
         def hook(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            self._seen[layer] = args[0] if args else kwargs["hidden_states"]
+            self.seen[layer] = args[0] if args else kwargs["hidden_states"]
 
         return hook
 
     def _output(self, layer: int) -> Any:
         def hook(_: Any, __: Any, out: Any) -> None:
-            self._seen[layer] = out if isinstance(out, Tensor) else out[0]
+            self.seen[layer] = out if isinstance(out, Tensor) else out[0]
 
         return hook
 
     def _last(self, _: Any, __: Any, out: Any) -> None:
-        self._seen[FINAL] = out.last_hidden_state if hasattr(out, "last_hidden_state") else out[0]
+        self.seen[FINAL] = out.last_hidden_state if hasattr(out, "last_hidden_state") else out[0]
 
 
 class Features:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from metasd.runtime.engine.features import Tap
+from metasd.runtime.engine.support import croppable_cache
 
 CACHE_NAMES = ("cache", "past_key_values")
 """What a pass calls its cache: in transformers since 5.24 the first, before and in others' models the second."""
@@ -34,6 +35,16 @@ class Forward:
         takes = _parameters(model)
         self._cache_name = next((name for name in CACHE_NAMES if name in takes), CACHE_NAMES[-1])
         self._keeps_logits = "logits_to_keep" in takes
+
+    def cache(self) -> Any:
+        """A new cache for a text. Raises UsageError where the model has none that can be rolled back."""
+        return croppable_cache(self.model)
+
+    def ready(self, ids: Tensor, cache: Any, mask: Mask | None, positions: Tensor | None) -> None:
+        """Do what is done once for passes like this one, and is no part of it."""
+
+    def warm(self, room: int, chains: Iterable[int], trees: Iterable[int]) -> None:
+        """Do now what is done once for texts of ``room`` tokens and passes of these widths."""
 
     @torch.inference_mode()
     def __call__(

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from metasd.core.errors import UsageError
-from metasd.runtime.engine import packed, slim
+from metasd.runtime.engine import capture, graphable, graphs, packed, slim
 from metasd.runtime.engine.support import spread_over
 
 AUTO, EAGER, PACKED, GRAPHS = PATHS = ("auto", "eager", "packed", "graphs")
@@ -48,6 +48,10 @@ def install(model: Any, asked: str = AUTO) -> EnginePath:
     """
     check_path(asked)
     path = _chosen(model, asked)
+    if path.name == GRAPHS and (why := graphable.install(model, capture.CudaGraphs(torch.device(model.device)))):
+        path = _refused(asked, why)
+    if path.name != GRAPHS:
+        graphs.install(model, None)
     if path.name == PACKED and not packed.installed(model):
         packed.pack(model)
         slim.install(model)
@@ -58,8 +62,11 @@ def install(model: Any, asked: str = AUTO) -> EnginePath:
 def _chosen(model: Any, asked: str) -> EnginePath:
     if asked == EAGER:
         return EnginePath(EAGER, "asked for")
-    if asked == GRAPHS:
-        raise UsageError("engine graphs needs a CUDA device, and is not there yet; use auto, eager or packed")
+    on_cuda = torch.device(model.device).type == "cuda"
+    if asked == GRAPHS or (asked == AUTO and on_cuda):
+        why = graphable.against(model) if on_cuda else f"graphs need a CUDA device, and the model is on {model.device}"
+        reason = "asked for" if asked == GRAPHS else "one captured CUDA graph a width"
+        return EnginePath(GRAPHS, reason) if why is None else _refused(asked, why)
     against = _against_packing(model)
     if asked == PACKED:
         if against is not None:
@@ -70,6 +77,13 @@ def _chosen(model: Any, asked: str) -> EnginePath:
     if _elements(model) < LARGE:
         return EnginePath(EAGER, "the model is so small that its layout in memory does not matter")
     return EnginePath(PACKED, "float32 on a CPU with oneDNN")
+
+
+def _refused(asked: str, why: str) -> EnginePath:
+    """Eager instead of graphs, where nobody asked for these. Raises UsageError where somebody did."""
+    if asked == GRAPHS:
+        raise UsageError(f"engine graphs cannot be had: {why}; use auto or eager")
+    return EnginePath(EAGER, why)
 
 
 def _against_packing(model: Any) -> str | None:

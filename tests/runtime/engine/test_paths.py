@@ -72,7 +72,9 @@ def test_a_small_model_stays_unless_asked() -> None:
 def test_what_is_asked_for_is_had_or_refused() -> None:
     model = tiny.llama(dtype=torch.float32)
     assert paths.install(model, "eager") == paths.EnginePath("eager", "asked for")
-    with pytest.raises(UsageError, match="engine graphs needs a CUDA device, and is not there yet"):
+    with pytest.raises(
+        UsageError, match="engine graphs cannot be had: graphs need a CUDA device, and the model is on cpu"
+    ):
         paths.install(model, "graphs")
     with pytest.raises(UsageError, match="unknown engine 'fast'; use auto, eager, packed or graphs"):
         paths.install(model, "fast")
