@@ -195,7 +195,7 @@ def test_a_norm_is_known_by_what_it_makes() -> None:
 @pytest.mark.parametrize("width", [1, 3, attend.FEW + 1])
 @pytest.mark.parametrize("mask", ["none", "bool", "additive", "by text", "by head"])
 @torch.inference_mode()
-def test_attention_is_that_of_the_library(width: int, mask: str) -> None:
+def test_attention_is_that_of_the_library(width: int, mask: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module, length = nn.Module(), 70
     module.num_key_value_groups = 3  # type: ignore[assignment]
     query, key, value = (torch.randn(2, heads, n, 8) for heads, n in ((6, width), (2, length), (2, length)))
@@ -212,8 +212,10 @@ def test_attention_is_that_of_the_library(width: int, mask: str) -> None:
     for _ in range(2):
         got, _ = shared.attend(module, query, key, value, given, scaling=0.3)
         torch.testing.assert_close(got, expected)
-    with pytest.raises(ValueError, match="softcap"):
-        shared.attend(module, query, key, value, given, softcap=1.0)
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(attend, "sdpa_attention_forward", lambda *of, **more: told.append(more))
+    shared.attend(module, query, key, value, given, softcap=1.0)
+    assert [more["softcap"] for more in told] == [1.0], "the library takes or refuses what is not known here"
 
 
 def test_heads_are_turned_as_by_the_function_that_was_there() -> None:
