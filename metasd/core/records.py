@@ -42,8 +42,15 @@ class StopReason(IntEnum):
     BUDGET_ENDED = 4
 
 
-# The same as numpy numbers: choosing among enum members costs more than all the rest of ``settle``.
-_REJECTED, _PROPOSAL_ENDED, _DRAFT_LIMIT, _TEXT_ENDED, _BUDGET_ENDED = np.array(list(StopReason), np.int64)
+_FIRST = (StopReason.TEXT_ENDED, StopReason.REJECTED, StopReason.DRAFT_LIMIT, StopReason.BUDGET_ENDED)
+
+
+def _stop(bits: int) -> StopReason:
+    """The first of ``_FIRST`` whose bit is set."""
+    return next((reason for i, reason in enumerate(_FIRST) if bits >> i & 1), StopReason.PROPOSAL_ENDED)
+
+
+_STOPS = np.array([_stop(bits) for bits in range(16)], np.int64)  # looked up: np.where would cost several times as much
 
 
 @dataclass(slots=True)
@@ -187,12 +194,13 @@ def settle(
     limit = draft_budget(draft_length, remaining)
     drafted = np.minimum(proposed, limit)
     agreed = np.minimum(agreed, drafted)
-    emitted = np.minimum(agreed + 1, ends_in)
+    whole = agreed + 1
+    emitted = np.minimum(whole, ends_in)
     accepted = np.minimum(agreed, emitted)
-    text_over = ends_in <= agreed + 1
-    full = np.where(agreed == draft_length, _DRAFT_LIMIT, np.where(agreed == limit, _BUDGET_ENDED, _PROPOSAL_ENDED))
     fell = agreed < drafted if rejected is None else rejected
-    stop = np.where(ends_in <= agreed, _TEXT_ENDED, np.where(fell, _REJECTED, full))
+    facts = (ends_in <= agreed, fell, agreed == draft_length, agreed == limit)
+    over, wrong, longest, spent = (fact.view(np.uint8) for fact in facts)
+    bits = over | wrong << 1 | longest << 2 | spent << 3
     return Rounds(
         lane=lane,
         prompt=prompt,
@@ -201,8 +209,8 @@ def settle(
         drafted=drafted,
         accepted=accepted,
         emitted=emitted,
-        stop=stop,
-        finished=text_over | (emitted >= remaining),
+        stop=_STOPS.take(bits),
+        finished=(ends_in <= whole) | (emitted >= remaining),
         catch_up=catch_up,
         overlap=overlap,
         draft_seconds=draft_seconds,
