@@ -262,6 +262,21 @@ def test_rounds_cut_by_the_text_or_the_budget_say_nothing_of_a_model():
     assert {k for k in before if not np.array_equal(before[k], after[k])} == {"level.gone"}  # tokens went by, no more
 
 
+def test_one_lucky_start_makes_less_of_a_signal_where_seconds_count():
+    pool = Pool([LOOKUP, SMALL], [(0, 20), (1, 20), (-1, 0)])
+    hoped = {}
+    for objective in ("rounds", "time"):
+        policy = bound(f"default:objective={objective}", pool)
+        for _ in range(20):
+            policy.observe(revealed(pool, 1, match=2))
+        policy.observe(revealed(pool, 20, match=60))
+        now = context(pool, match=60, cost=np.ones(3))
+        policy.select(now)
+        hoped[objective] = policy._value(now)[0]
+    assert hoped["time"][0] < 0.6 * hoped["rounds"][0]
+    assert hoped["time"][1] == hoped["rounds"][1], "models have no rows but their own: their bound does not shrink"
+
+
 def test_an_adversarial_start_is_survived():
     """Lookup's first six texts are traps; afterwards it is the better arm. Fixed seeds, deterministic policies."""
     trace = copy_trace(5, [1.0] * 6 + [0.1] * 18)
