@@ -104,7 +104,9 @@ class ContextEncoder:
 
     def _position_group(self, out: NDArray[np.float32], row: int, context: Context, at: slice | Ints) -> int:
         t = context.position.astype(np.float32)
-        budget = np.where(context.remaining >= UNKNOWN_BUDGET, np.inf, t + context.remaining).astype(np.float32)
+        budget = (context.position + context.remaining).astype(np.float32)
+        if (unknown := context.remaining >= UNKNOWN_BUDGET).any():
+            budget[unknown] = np.inf
         np.divide(t, np.maximum(budget, 1, out=budget), out=out[row])
         return row + 1
 

@@ -42,8 +42,15 @@ class StopReason(IntEnum):
     BUDGET_ENDED = 4
 
 
-# The same as numpy numbers: choosing among enum members costs more than all the rest of ``settle``.
-_REJECTED, _PROPOSAL_ENDED, _DRAFT_LIMIT, _TEXT_ENDED, _BUDGET_ENDED = np.array(list(StopReason), np.int64)
+_FIRST = (StopReason.TEXT_ENDED, StopReason.REJECTED, StopReason.DRAFT_LIMIT, StopReason.BUDGET_ENDED)
+
+
+def _stop(bits: int) -> StopReason:
+    """The first of ``_FIRST`` whose bit is set."""
+    return next((reason for i, reason in enumerate(_FIRST) if bits >> i & 1), StopReason.PROPOSAL_ENDED)
+
+
+_STOPS = np.array([_stop(bits) for bits in range(16)], np.int64)  # looked up: np.where would cost several times as much
 
 
 @dataclass(slots=True)
@@ -147,6 +154,13 @@ def draft_budget(draft_length: Ints, remaining: Ints) -> Ints:
     return np.minimum(draft_length, np.maximum(remaining - 1, 0))
 
 
+def _stops(over: Bools, wrong: Bools, longest: Bools, spent: Bools) -> Ints:
+    """[n] why rounds stopped. over: the text ended inside the draft. wrong: a draft token fell. longest, spent: all
+    stood, up to the arm's limit or the budget's."""
+    ended, fell, full, last = (fact.view(np.uint8) for fact in (over, wrong, longest, spent))
+    return _STOPS.take(ended | fell << 1 | full << 2 | last << 3)
+
+
 def settle(
     *,
     lane: Ints,
@@ -185,11 +199,11 @@ def settle(
     """
     drafted = np.minimum(proposed, limit := draft_budget(draft_length, remaining))
     agreed = np.minimum(agreed, drafted)
-    emitted = np.minimum(agreed + 1, ends_in)
+    whole = agreed + 1
+    emitted = np.minimum(whole, ends_in)
     accepted = np.minimum(agreed, emitted)
-    full = np.where(agreed == draft_length, _DRAFT_LIMIT, np.where(agreed == limit, _BUDGET_ENDED, _PROPOSAL_ENDED))
     fell = agreed < drafted if rejected is None else rejected
-    stop = np.where(ends_in <= agreed, _TEXT_ENDED, np.where(fell, _REJECTED, full))
+    stop = _stops(ends_in <= agreed, fell, agreed == draft_length, agreed == limit)
     return Rounds(
         lane=lane,
         prompt=prompt,
@@ -199,7 +213,7 @@ def settle(
         accepted=accepted,
         emitted=emitted,
         stop=stop,
-        finished=(ends_in <= agreed + 1) | (emitted >= remaining),
+        finished=(ends_in <= whole) | (emitted >= remaining),
         catch_up=catch_up,
         overlap=overlap,
         draft_seconds=draft_seconds,

@@ -17,6 +17,9 @@ from metasd.policies.frontier.prior import Prior
 
 COLD_FREE, COLD_TABLE, COLD_MODEL = 6.0, 3.0, 3.0
 """Tokens a round expected, before anything is known, of a copy from the text, of an offline table, of a model."""
+STIFF = 30.0
+"""Rows of a free drafter that say "no effect" of every signal, where time is pursued: the largest of several indices is
+one whose coefficients err upwards, which costs seconds. In rounds it costs nothing where a draft is as good as none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +97,17 @@ class Start:
     b: Floats
 
 
-def cold_start(layout: PoolLayout) -> Start:
-    """One row's worth of belief in the constants above, cut geometrically to each arm's draft length."""
+def cold_start(layout: PoolLayout, stiff: float = 1.0) -> Start:
+    """One row's worth of belief in the constants above, cut geometrically to each arm's draft length; that a signal
+    says nothing is believed by ``stiff`` rows of free drafters, which every start teaches, and by one of models."""
     expected = np.where(layout.free, COLD_FREE, COLD_MODEL)
     rate = (expected - 1.0) / expected
     mean = 1.0 + geometric(rate[layout.drafter_of], layout.draft_length)
     b = np.zeros((len(mean), W))
     b[:, 0] = mean
     b[:, FROM_TABLE] = np.where(layout.free[layout.drafter_of], np.minimum(COLD_TABLE - mean, 0.0), 0.0)
-    moments = np.repeat(np.eye(W)[None], len(layout.free), axis=0)
+    held = np.diag([1.0] + [stiff] * (W - 1))
+    moments = np.where(layout.free[:, None, None], held, np.eye(W))
     return Start(moments, b)
 
 

@@ -16,7 +16,7 @@ from metasd.core.records import Bools, Context, Floats, Ints, Revealed, Rounds, 
 from metasd.core.signals import INDEX
 from metasd.policies.base import Policy, best, unstalled, worthwhile
 from metasd.policies.frontier import rollout
-from metasd.policies.frontier.belief import PoolLayout, cold_start, gather, geometric, warm_start
+from metasd.policies.frontier.belief import STIFF, PoolLayout, cold_start, gather, geometric, warm_start
 from metasd.policies.frontier.features import W, features, free_features
 from metasd.policies.frontier.level import BETWEEN, Levels
 from metasd.policies.frontier.prior import Prior, lay_out
@@ -124,7 +124,7 @@ class Frontier(Policy):
         self.seen = np.zeros((lanes, drafters, W))  # features at the last choice
         self.asked = np.zeros((lanes, arms))  # cost of each arm at the last choice
         self._levels = Levels(lanes, arms)
-        self._start = cold_start(self._layout)
+        self._start = cold_start(self._layout, STIFF if self.pursues == "time" else 1.0)
         if self._prior is not None:
             self._start = warm_start(self._layout, self._prior, self.n0, self._start)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from metasd.core.results import ALL
 from metasd.sim.compare.bootstrap import Clusters
 from metasd.sim.compare.comparators import arms_differ
-from metasd.sim.compare.job import POINTS, SHOWN_TOKENS, edges, shown_prompts
+from metasd.sim.compare.job import POINTS, SHOWN_TOKENS, curve_prompts, edges, shown_prompts
 from metasd.sim.compare.notes import notes
 from metasd.sim.compare.outcome import Played, TraceOutcome
 from metasd.sim.oracle.rounds import best_fixed
@@ -68,19 +68,19 @@ REGRETS = {
 def regret_curve(
     outcome: TraceOutcome, played: Played, *, seconds: bool = False, hindsight: bool = True
 ) -> NDArray[np.float64]:
-    """[P, X + 1] rounds (or seconds) to reach each position beyond those of the best fixed arm.
+    """[Q, X + 1] of ``curve_prompts``, rounds (or seconds) to reach each position beyond those of the best fixed arm.
 
     hindsight: the best arm of each prompt, else that of all prompts together. A finished prompt keeps its final regret,
     so the end summed over prompts is the row's regret of that name.
     """
-    P = len(outcome.trace)
+    rows = curve_prompts(outcome.trace)
     known = outcome.fixed_seconds() if seconds else None
     costs = outcome.expected_rounds if known is None else known
-    best = best_fixed(costs, None if hindsight else [ALL] * P)[1]
+    best = best_fixed(costs, None if hindsight else [ALL] * len(outcome.trace))[1][rows]
     name = "start_seconds" if seconds else "starts"
-    baseline = np.stack([getattr(p, name) for p in outcome.fixed], axis=1)[np.arange(P), best]
+    baseline = np.stack([getattr(p, name) for p in outcome.fixed], axis=1)[np.arange(len(rows)), best]
     ahead = np.cumsum(getattr(played, name) - baseline, axis=1)
-    return np.concatenate([np.zeros((P, 1)), ahead], axis=1)
+    return np.concatenate([np.zeros((len(rows), 1)), ahead], axis=1)
 
 
 def curves(outcome: TraceOutcome) -> Iterator[dict[str, Any]]:
@@ -90,7 +90,7 @@ def curves(outcome: TraceOutcome) -> Iterator[dict[str, Any]]:
     ``high`` are of hindsight regret in rounds. ``low`` and ``high`` are None where no band can be trusted: too few
     prompts, or prompts that are linked because the policy keeps what it learned.
     """
-    clusters = Clusters(np.zeros(len(outcome.trace)))
+    clusters = Clusters(np.zeros(len(curve_prompts(outcome.trace))))
     position = [*edges(outcome.trace).tolist(), int(outcome.trace.lengths.max(initial=0))]
     names = {n: how for n, how in REGRETS.items() if outcome.currency == "seconds" or not how[0]}
     for played in outcome.policies:

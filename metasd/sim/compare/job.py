@@ -29,8 +29,9 @@ from metasd.core.records import Ints, Rounds
 from metasd.sim.replay.run import Replay, replay
 from metasd.traces import Trace, open_trace
 
-SCHEMA = 3
+SCHEMA = 4
 POINTS = 48  # bins of position in curves
+CURVE_PROMPTS = 4096  # of more prompts a part, evenly spread, has its curves kept
 SHOWN_TOKENS = 240  # timelines show a text up to here
 SHOWN_ROWS = 12_800  # tokens of all texts whose timelines are kept
 
@@ -87,8 +88,8 @@ class JobOutcome:
     """The outcome of a job, by episode (a prompt under a seed) where not said otherwise.
 
     counts, times, arms, credit: the ledger's arrays.
-    starts: [P, X] rounds begun in each bin of position, summed over the seeds.
-    start_seconds: [P, X] their seconds, zeros without a clock.
+    starts: [Q, X] rounds of ``curve_prompts`` begun in each bin of position, summed over the seeds.
+    start_seconds: [Q, X] their seconds, zeros without a clock.
     arm_starts: [K, X] the same by arm, summed over prompts.
     accepted: [G + 2] rounds that drafted nothing, then rounds by the length accepted.
     shown: [m, 5] prompt, position, arm, accepted, emitted of the first seed's rounds on the shown prompts.
@@ -176,10 +177,12 @@ def _outcome_of(job: Job, trace: Trace, outcome: Replay, rounds: Ints, seconds: 
     prompt, seed = outcome.prompt[rounds[:, 0]], outcome.seed[rounds[:, 0]]
     X = POINTS
     at = np.searchsorted(edges(trace), rounds[:, 1], side="right") - 1
-    shape = (len(trace), X)
-    cell = prompt * X + at
-    starts = np.bincount(cell, minlength=len(trace) * X).reshape(shape)
-    start_seconds = np.bincount(cell, weights=seconds, minlength=len(trace) * X).reshape(shape)
+    curved = curve_prompts(trace)
+    kept = np.isin(prompt, curved)
+    cell = np.searchsorted(curved, prompt[kept]) * X + at[kept]
+    shape = (len(curved), X)
+    starts = np.bincount(cell, minlength=len(curved) * X).reshape(shape)
+    start_seconds = np.bincount(cell, weights=seconds[kept], minlength=len(curved) * X).reshape(shape)
     arm_starts = np.bincount(rounds[:, 2] * X + at, minlength=len(outcome.pool) * X).reshape(-1, X)
     first = (seed == job.first_seed) & np.isin(prompt, shown_prompts(trace)) & (rounds[:, 1] < SHOWN_TOKENS)
     shown = np.concatenate([prompt[first, None], rounds[first, 1:5]], axis=1)
@@ -206,6 +209,12 @@ def _outcome_of(job: Job, trace: Trace, outcome: Replay, rounds: Ints, seconds: 
 def edges(trace: Trace) -> Ints:
     """[X] first position of each bin: X bins of (nearly) equal width from 0 to the longest text."""
     return np.linspace(0, max(int(trace.lengths.max(initial=0)), POINTS), POINTS, endpoint=False).astype(np.int64)
+
+
+def curve_prompts(trace: Trace) -> Ints:
+    """[Q] ascending: the prompts whose curves are kept, all or ``CURVE_PROMPTS`` of them."""
+    at = np.linspace(0, len(trace) - 1, min(len(trace), CURVE_PROMPTS))
+    return np.unique(at.round().astype(np.int64))
 
 
 def shown_prompts(trace: Trace) -> Ints:

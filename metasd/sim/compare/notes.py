@@ -1,4 +1,5 @@
-"""Sentences about the drafters of a trace, whoever chooses among them: nearly one, or dearer than what they save."""
+"""Sentences about a trace, whoever chooses among its drafters: nearly one, or dearer than what they save, and curves
+that are of a part of its prompts."""
 
 from __future__ import annotations
 
@@ -6,13 +7,20 @@ from typing import Any
 
 import numpy as np
 
+from metasd.sim.compare.job import curve_prompts
 from metasd.sim.compare.outcome import TraceOutcome
 from metasd.traces.alike import sentences
 
 
 def notes(outcome: TraceOutcome, pairs: list[dict[str, Any]]) -> list[str]:
     """Those of a trace whose ``pairs`` of drafters are nearly one; what drafters cost is known where a clock is."""
-    return [*sentences(pairs), *_dear(outcome)]
+    return [*sentences(pairs), *_dear(outcome), *_thinned(outcome)]
+
+
+def _thinned(outcome: TraceOutcome) -> list[str]:
+    """That curves are of some prompts only, where they are."""
+    kept, every = len(curve_prompts(outcome.trace)), len(outcome.trace)
+    return [f"regret curves are of {kept:,} of the {every:,} prompts, evenly spread"] if kept < every else []
 
 
 def _dear(outcome: TraceOutcome) -> list[str]:

@@ -39,7 +39,7 @@ class Entry:
 class Played:
     """One policy on one trace under all seeds.
 
-    prompt, seed: [E] prompt and seed of each episode. starts, start_seconds [P, X], arm_starts [K, X], accepted
+    prompt, seed: [E] prompt and seed of each episode. starts, start_seconds [Q, X], arm_starts [K, X], accepted
         [G + 2]: means over seeds, see ``JobOutcome``.
     """
 
@@ -57,7 +57,7 @@ class Played:
 
     def by_run(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """[S, P] a value per episode, by seed and prompt."""
-        shape = (self.seeds, len(self.starts))
+        shape = (self.seeds, len(self.prompt) // self.seeds)
         at = self.seed * shape[1] + self.prompt
         found: NDArray[np.float64] = np.bincount(at, weights=values, minlength=shape[0] * shape[1]).astype(np.float64)
         return found.reshape(shape)

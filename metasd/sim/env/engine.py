@@ -167,7 +167,7 @@ class Engine:
 
     def mask(self, available: Bools) -> NDArray[np.int8]:
         """[n, K] arms worth choosing; all of them where none has a proposal, and at the end of an episode."""
-        mask = available.view(np.int8).copy()
+        mask = available.view(np.int8).copy("K")
         if not available.all():
             mask[_none(available)] = 1
         return mask

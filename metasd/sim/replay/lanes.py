@@ -14,7 +14,7 @@ from metasd.core.costs import CostModel
 from metasd.core.errors import TraceError
 from metasd.core.noise import Keys
 from metasd.core.pool import Pool
-from metasd.core.records import NO_END, Bools, Context, Floats, Ints, Rounds, settle
+from metasd.core.records import NO_END, UNKNOWN_BUDGET, Bools, Context, Floats, Ints, Rounds, settle
 from metasd.core.signals import F
 from metasd.sim.replay.clock import Clock
 from metasd.sim.replay.drafts import Outcomes, budgets, left, plain
@@ -84,6 +84,7 @@ class Lanes:
         self._some_empty = bool(self._empty.any())
         self.budgets = budgets(trace, budget)
         self.limit_of = self.offsets[:-1] + self.budgets
+        self._unknown = bool((self.budgets >= UNKNOWN_BUDGET).any())
         self.end_of = np.where(np.asarray(trace.ended), self.offsets[1:], NO_END)
 
     def begin(self, lanes: Ints, text: Ints, episode: Ints | None = None, judge: Keys | None = None) -> None:
@@ -185,9 +186,9 @@ class Lanes:
     def available(self, row: Ints) -> Bools:
         """[n, K] arms with a proposal at trace rows, plain ones included."""
         if self._in_order:  # an arm a drafter, then plain: by far the most pools, and numpy takes columns slowly
-            made = np.ones((len(row), len(self.pool)), bool)
-            np.greater(self.offered(row), 0, out=made[:, : self.outcomes.D])
-            return made
+            made = np.ones((len(self.pool), len(row)), bool)
+            np.greater(self.offered(row).T, 0, out=made[: self.outcomes.D])
+            return made.T
         has = (self.offered(row) > 0).take(self.pool.drafter_of, axis=1)
         has |= self.pool.plain
         return has
@@ -199,8 +200,11 @@ class Lanes:
         """
         at = slice(None) if lanes is None else lanes
         row = self.row[at] if row is None else row
+        limit = self.limit[at]
         made = Context(
-            position=row - self.start[at], remaining=left(self.limit[at], row), available=self.available(row)
+            position=row - self.start[at],
+            remaining=left(limit, row) if self._unknown else limit - row,
+            available=self.available(row),
         )
         if "signals" in reads:
             made.signals = self.signals_at(row)

@@ -6,77 +6,14 @@ import numpy as np
 import pytest
 
 from metasd.core.errors import UsageError
-from metasd.core.pool import DrafterInfo, Pool
-from metasd.core.records import NO_END, Context, Revealed, StopReason, settle
-from metasd.core.signals import INDEX, F
+from metasd.core.pool import Pool
+from metasd.core.records import StopReason
 from metasd.policies import POLICIES, make
 from metasd.policies.frontier.level import Levels
 from metasd.sim.replay.run import replay
 
+from .handed import BIG, LOOKUP, SMALL, bound, context, played, revealed
 from .world import copy_trace
-
-LOOKUP = DrafterInfo("lookup", "lookup", free=True, deterministic=True)
-SMALL = DrafterInfo("small", "model", free=False, deterministic=False)
-BIG = DrafterInfo("big", "model", free=False, deterministic=False)
-
-
-def bound(spec, pool, lanes=1):
-    policy = make(spec)
-    policy.bind(pool, lanes, overlap=False)
-    policy.begin(np.arange(lanes), np.arange(lanes).astype(np.uint64))
-    return policy
-
-
-def context(pool, lanes=1, match=None, cost=None, remaining=1000, proposal=20):
-    signals = np.full((lanes, len(pool.drafters), F), np.nan, np.float32)
-    available = np.ones((lanes, len(pool)), bool)
-    if match is None:
-        available[:, pool.free[pool.drafter_of] & ~pool.plain] = False
-    else:
-        signals[:, pool.free, INDEX["match_length"]] = match
-        signals[:, pool.free, INDEX["proposal_length"]] = proposal
-    return Context(
-        position=np.zeros(lanes, np.int64),
-        remaining=np.full(lanes, remaining),
-        available=available,
-        signals=signals,
-        cost=None if cost is None else np.tile(cost, (lanes, 1)),
-    )
-
-
-def played(pool, arm, agreed, lanes=1):
-    n = np.arange(lanes)
-    return settle(
-        lane=n,
-        prompt=n,
-        arm=np.full(lanes, arm),
-        draft_length=np.full(lanes, pool.draft_length[arm]),
-        position=np.zeros(lanes, np.int64),
-        remaining=np.full(lanes, 1000),
-        proposed=np.full(lanes, pool.draft_length[arm]),
-        agreed=np.full(lanes, agreed),
-        ends_in=np.full(lanes, NO_END),
-        catch_up=np.zeros(lanes, np.int64),
-    )
-
-
-def revealed(pool, accepted, *, censored=False, ended=False, match=5):
-    signals = np.full((1, len(pool.drafters), F), np.nan, np.float32)
-    signals[:, 0, INDEX["match_length"]] = match
-    none = np.zeros(0, np.int64)
-    return Revealed(
-        none,
-        none,
-        np.zeros((0, len(pool.drafters))),
-        start_lane=np.array([0]),
-        start=np.array([0]),
-        drafter=np.array([0]),
-        proposed=np.array([20]),
-        accepted=np.array([accepted]),
-        ended=np.array([ended]),
-        censored=np.array([censored]),
-        signals=signals,
-    )
 
 
 def test_both_names_and_the_declared_needs():
@@ -210,44 +147,6 @@ def test_two_models_are_both_tried_and_the_better_one_kept():
         policy.update(played(pool, arm, min(8, int(rng.geometric(1 - (0.5, 0.75)[arm])) - 1)))
     assert 0 < np.sum(np.array(chosen) == 0) < 60
     assert np.mean(chosen[-100:]) > 0.9
-
-
-def test_time_prefers_the_cheap_arm_and_needs_costs():
-    pool = Pool([SMALL], [(0, 2), (0, 20)])
-    policy = bound("default:objective=time", pool)
-    with pytest.raises(UsageError, match="objective=rounds"):
-        policy.select(context(pool))
-    assert policy.select(context(pool, cost=np.array([1.0, 5.0]))).tolist() == [0]
-    assert bound("default:objective=time", pool).select(context(pool, cost=np.array([1.0, 1.01]))).tolist() == [1]
-    assert bound("default", pool).select(context(pool)).tolist() == [1]
-
-
-def test_what_cannot_pay_is_not_played_however_good_it_looks():
-    pool = Pool([SMALL, BIG], [(0, 3), (1, 3), (-1, 0)])
-    policy, cost = bound("default:objective=time", pool), np.array([1.0, 0.1, 1.0])
-    assert "pays" in policy.wants(overlap=True)["reads"]
-    now = context(pool, cost=cost)
-    assert policy.select(now).tolist() == [1]
-    now.pays = np.array([[True, False, True]])
-    assert policy.select(now).tolist() == [0]
-    now.pays = np.array([[False, False, True]])
-    assert policy.select(now).tolist() == [2]
-    now.available[:] = [[True, True, False]]
-    assert policy.select(now).tolist() == [1], "where nothing that pays is left"
-    assert "pays" not in make("default:objective=rounds").wants(overlap=True)["reads"]
-
-
-def test_a_stall_leaves_the_running_rate_alone():
-    """Of 20 rounds of 1 s that emit 4 tokens one takes 10 s: 4 tokens a second all the same."""
-    pool = Pool([SMALL], [(0, 3), (-1, 0)])
-    policy = bound("default:objective=time", pool)
-    for t in range(20):
-        policy.select(context(pool, cost=np.array([1.0, 1.0])))
-        rounds = played(pool, 0, 3)
-        zero, took = np.zeros(1), np.array([10.0 if t == 7 else 1.0])
-        rounds.draft_seconds, rounds.catch_up_seconds, rounds.verify_seconds = zero, zero, took
-        policy.update(rounds)
-    assert policy.rate.tolist() == [[80.0, 20.0]]
 
 
 def test_rounds_cut_by_the_text_or_the_budget_say_nothing_of_a_model():

@@ -112,3 +112,16 @@ def test_timelines_begin_with_one_prompt_of_each_domain(timed: Comparison, monke
     assert len(jobs.shown_prompts(trace)) == 2  # of 50 tokens each
     monkeypatch.setattr(jobs, "SHOWN_ROWS", 1)
     assert len(jobs.shown_prompts(trace)) == 1
+
+
+def test_curves_of_many_prompts_are_of_a_part_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = synthetic("iid", prompts=30, length=20, arms=2, seed=4)
+    whole = compare([trace], ["random"], 2, workers=1, reset="prompt").traces[0]
+    every = regret_curve(whole, whole.policies[0])
+    monkeypatch.setattr(jobs, "CURVE_PROMPTS", 11)
+    part = compare([trace], ["random"], 2, workers=1, reset="prompt")
+    outcome = part.traces[0]
+    assert [p.starts.shape[0] for p in (*outcome.policies, *outcome.fixed)] == [11] * 4
+    np.testing.assert_allclose(regret_curve(outcome, outcome.policies[0]), every[jobs.curve_prompts(trace)])
+    np.testing.assert_array_equal(outcome.policies[0].count("rounds"), whole.policies[0].count("rounds"))
+    assert "regret curves are of 11 of the 30 prompts, evenly spread" in document(part)["traces"][0]["notes"]
