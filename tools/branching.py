@@ -2,9 +2,10 @@
 
 python tools/branching.py [--best 3]
 
-Tables, one over all texts and one of chat, code and math each, are counted on the answers of ``reference-2:part=train``, once with one
-continuation a run and once with several. The planner then plays ``reference-2:part=test`` with them and lookup: cold,
-carried over the prompts, by modelled clocks and with as many nodes as it likes; with and without its own grown table.
+Tables, one over all texts and one of chat, code and math each, are counted on the answers of
+``reference-2:part=train``, once with one continuation a run and once with several. The planner then plays
+``reference-2:part=test`` with them and lookup: cold, carried over the prompts, by modelled clocks and with as many
+nodes as it likes; with and without its own grown table.
 """
 
 from __future__ import annotations

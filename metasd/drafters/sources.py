@@ -47,17 +47,19 @@ class TextSource:
 
     def suggest(self, context: Run) -> list[Suggestion]:
         """At most ``MOST`` tokens."""
-        where, size, least = self._index.occurrences, len(context), self._index.min_order
-        found = list[list[int]]()
-        for order in range(least, min(self.reach, size) + 1):
+        where, size, tokens = self._index.occurrences, len(context), self._index.tokens
+        found, most = list[tuple[int, list[int]]](), min(self.reach, size)
+        for order in range(self._index.min_order, most + 1):
             at = where(context[size - order :])
             if at is None:
                 break  # what a longer run was followed by, its end was followed by too
-            found.append(at)
-        tokens, suggested, count = self._index.tokens, list[Suggestion](), 0
+            if len(at) == 1:
+                found.append((order + self._further(context, at[0], order, most), at))
+                break
+            found.append((order, at))
+        suggested, count = list[Suggestion](), 0
         seen = set[int]()
-        for order in range(least + len(found) - 1, least - 1, -1):
-            at = found[order - least]
+        for order, at in reversed(found):
             if len(at) == count:
                 continue  # the same occurrences as of the longer run
             count = len(at)
@@ -73,6 +75,13 @@ class TextSource:
             if len(suggested) >= MOST:
                 return suggested[:MOST]
         return suggested
+
+    def _further(self, context: Run, here: int, order: int, most: int) -> int:
+        """Tokens before the only occurrence, beyond ``order`` and up to ``most``, that are the context's too."""
+        tokens, size, more = self._index.tokens, len(context), order
+        while more < most and more < here and tokens[here - more - 1] == context[size - more - 1]:
+            more += 1
+        return more - order
 
     def _followers(self, run: Run, at: list[int]) -> list[tuple[int, float, bool]]:
         """Token, share and whether it is the newest, newest first; worked out once until the run occurs again."""

@@ -40,10 +40,11 @@ class Candidates:
         self._kept: dict[Run, dict[int, Cells]] = {}
         self._both: dict[Run, dict[int, Cells]] = {}  # with those of ``grown`` as it was at that version
         self._version = -1
+        self._gets = [s.get for _, s in self._tables]
 
     def after(self, context: Run, depth: int, weights: list[float]) -> list[Candidate]:
         """The ``SIBLINGS`` likeliest tokens behind ``context``, likeliest first; ``depth`` 0 for those of the root."""
-        tables = self._of_tables(context)
+        tables = self._of_tables(context[-TABLE_ORDERS:])
         rows: list[tuple[float, int, int, int, int, int]] = []
         add = rows.append
         none = weights[TABLE] + weights[AGREE]
@@ -56,8 +57,9 @@ class Candidates:
                 cell = (order if order < TEXT_ORDERS else TEXT_ORDERS) * 6 + latest
                 if share >= 0.5:
                     cell += 2 if share < 1 else 4
-                if token in tables:
-                    _, table, agree, _ = tables[token]
+                said = tables.get(token)
+                if said is not None:
+                    _, table, agree, _ = said
                     add((weights[cell] + weights[table] + weights[agree], token, drafter, cell, table, agree))
                 else:
                     add((weights[cell] + none, token, drafter, cell, TABLE, AGREE))
@@ -68,15 +70,37 @@ class Candidates:
             rows.sort(key=_first, reverse=True)
         return _valued(rows, _DEPTHS[depth], weights)
 
-    def _of_tables(self, context: Run) -> dict[int, Cells]:
-        """Cells of the tokens that tables suggest, worked out once a context and version of the grown one."""
-        run = context[-TABLE_ORDERS:]
-        if self._grown is not None:
-            if self._version != self._grown.version or len(self._both) >= REMEMBERED:
-                self._both, self._version = {}, self._grown.version
-            told = self._both.get(run)
-            if told is not None:
-                return told
+    def _of_tables(self, run: Run) -> dict[int, Cells]:
+        """Cells of the tokens that tables suggest, worked out once a run and version of the grown one."""
+        grown = self._grown
+        if grown is not None and (self._version != grown.version or len(self._both) >= REMEMBERED):
+            self._both, self._version = {}, grown.version
+        memo = self._kept if grown is None else self._both
+        told = memo.get(run)
+        if told is None:
+            end = self._known_end(run)
+            told = memo.get(end)
+            if told is None:
+                told = self._worked_out(end)
+            if len(memo) >= REMEMBERED:
+                memo.clear()
+            memo[run] = told
+        return told
+
+    def _known_end(self, run: Run) -> Run:
+        """The longest end of ``run`` that some table knows: all say the same behind it. One token stays."""
+        grown = self._grown
+        while len(run) > 1 and not self._fixed:
+            if grown is not None and grown.knows(run):
+                return run
+            for get in self._gets:
+                if get(run) is not None:
+                    return run
+            run = run[1:]
+        return run
+
+    def _worked_out(self, run: Run) -> dict[int, Cells]:
+        """As ``_of_tables``."""
         known = self._kept.get(run)
         if known is None:
             if len(self._kept) >= REMEMBERED:

@@ -40,13 +40,14 @@ class Grown:
     def reload(self) -> None:
         """Make the index anew from the ring."""
         self._runs: dict[Run, list[int]] = {}
+        self._best: dict[Run, list[tuple[int, float]]] = {}
         self._tokens: list[int] = self._ring.tolist()  # the ring again: single numbers are dear in arrays
         self._take_in(0)
 
     def forget(self) -> None:
         """Empty it."""
         self._told[:] = 0
-        self._runs = {}
+        self._runs, self._best = {}, {}
         self.version += 1
 
     def begin(self, tail: Sequence[int]) -> None:
@@ -64,25 +65,34 @@ class Grown:
 
     def suggest(self, context: Run) -> list[Suggestion]:
         """At most ``BEST`` tokens a run, from the longest run down, each token once."""
-        seen, suggested = set[int](), list[Suggestion]()
-        runs, said, size = self._runs, self._tokens, len(self._tokens)
-        found = []
+        seen, suggested, runs = set[int](), list[Suggestion](), self._runs
+        found = list[Run]()
         for order in range(1, min(ORDER, len(context)) + 1):
-            at = runs.get(context[-order:])
-            if not at:
+            run = context[-order:]
+            if run not in runs:
                 break
-            found.append((order, at))
-        for order, at in reversed(found):
-            counts: dict[int, int] = {}
-            for here in reversed(at):
-                token = said[here % size]
-                counts[token] = counts.get(token, 0) + 1
-            best = counts.items() if len(counts) <= BEST else sorted(counts.items(), key=lambda c: -c[1])[:BEST]
-            for token, count in best:
+            found.append(run)
+        for run in reversed(found):
+            for token, share in self._best.get(run) or self._followers(run):
                 if token not in seen:
                     seen.add(token)
-                    suggested.append((token, order, count / len(at), False))
+                    suggested.append((token, len(run), share, False))
         return suggested
+
+    def knows(self, run: Run) -> bool:
+        """Whether ``run``, of at most ``ORDER`` tokens, was said; else only its ends tell what may follow."""
+        return run in self._runs
+
+    def _followers(self, run: Run) -> list[tuple[int, float]]:
+        """Tokens seen most often behind ``run`` and their shares; worked out once until the run occurs again."""
+        said, size, at = self._tokens, len(self._tokens), self._runs[run]
+        counts: dict[int, int] = {}
+        for here in reversed(at):
+            token = said[here % size]
+            counts[token] = counts.get(token, 0) + 1
+        best = counts.items() if len(counts) <= BEST else sorted(counts.items(), key=lambda c: -c[1])[:BEST]
+        made = self._best[run] = [(token, count / len(at)) for token, count in best]
+        return made
 
     def _take_in(self, first: int) -> None:
         """Index the tokens from number ``first`` on whose run is in the ring."""
@@ -109,8 +119,10 @@ class Grown:
             return
         context = self._context(at)
         for order in range(1, ORDER + 1):
-            known = self._runs.setdefault(context[-order:], [])
+            run = context[-order:]
+            known = self._runs.setdefault(run, [])
             known.append(at)
+            self._best.pop(run, None)
             if len(known) > RECENT:
                 del known[0]
 
@@ -125,5 +137,6 @@ class Grown:
             known = self._runs.get(run)
             if known is not None and known[0] == at:
                 del known[0]
+                self._best.pop(run, None)
                 if not known:
                     del self._runs[run]

@@ -41,7 +41,9 @@ def test_a_grown_table_knows_the_texts_before_and_forgets_the_oldest(history, co
     made = Grown(ring, told)
     for tail, said in history:
         made.begin(tail)
+        made.suggest(tuple(context))  # what is kept of it must not outlive what is said and forgotten later
         made.say(said[:5])
+        made.suggest(tuple(context))
         made.say(said[5:])
     made.begin([1])
     wanted = slow_grown([*history, ([1], [])], context, room)

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from metasd.drafters.ngrams import NgramTable
+from metasd.drafters.sources import TableSource
 from metasd.policies.planner import asking
 from metasd.policies.planner.candidates import CERTAIN, SIBLINGS, Candidates
 from metasd.policies.planner.cells import AGREE, DEPTH, RANK, TABLE, TEXT, W, cold_weights
@@ -262,3 +264,32 @@ def test_candidates_follow_a_table_that_grows_and_forgets():
     assert tokens() == []  # the oldest has left the ring
     grown.begin([9])
     assert tokens() == [6]
+
+
+class Asked:
+    """A finished table that can only be asked for whole contexts."""
+
+    fixed, reach = True, ORDER
+
+    def __init__(self, table):
+        self.suggest = table.suggest
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(0, 3), max_size=25), min_size=1, max_size=3),
+    st.lists(st.integers(0, 3), max_size=12),
+    st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=6), min_size=1, max_size=8),
+)
+def test_what_no_table_knows_is_known_by_its_end(corpora, said, contexts):
+    tables = [TableSource(NgramTable.build([c], tokenizer="t", vocabulary=4)) for c in corpora]
+    grown = Grown(np.zeros(50, np.int64), np.zeros(2, np.int64))
+    grown.begin([])
+    grown.say(said)
+    grown.begin([])
+    weights = np.random.default_rng(1).normal(size=W).tolist()
+    quick = Candidates(list(enumerate(tables)), grown)
+    whole = Candidates([(d, Asked(t)) for d, t in enumerate(tables)], grown)
+    for context in contexts:
+        mine, its = (c.after(tuple(context), 0, weights) for c in (quick, whole))
+        assert mine == its
