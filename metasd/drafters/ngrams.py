@@ -116,6 +116,10 @@ class NgramTable:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def entries(self) -> dict[Run, Entry]:
+        """All runs and what follows them; not to be changed."""
+        return self._entries
+
     def largest(self) -> int:
         """The largest token id in it, -1 when it is empty."""
         told = (token for others in self.others.values() for token, _ in others)

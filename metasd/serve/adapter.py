@@ -5,23 +5,28 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metasd.core.errors import FileError, UsageError
 from metasd.core.records import NO_END, Context, Ints, Rounds, settle
-from metasd.core.reveal import LiveRevealer, gathered
-from metasd.core.signals import F, rounded
+from metasd.core.reveal import LiveRevealer
+from metasd.core.signals import F
 from metasd.serve import state
 from metasd.serve.config import Config, check_length
 from metasd.serve.counters import Counters
+from metasd.serve.fast.compile import FAST
+from metasd.serve.fast.earlier import possible
+from metasd.serve.fast.texts import FastTexts, warm
 from metasd.serve.lanes import Lanes
 from metasd.serve.pace import Pace
 from metasd.serve.records import Record, Records
 from metasd.serve.requests import Match, Request, Requests
-from metasd.serve.text import Text
+from metasd.serve.text import SlowTexts, Texts
 
 
 @dataclass(slots=True)
@@ -29,8 +34,8 @@ class Playing:
     """A request's lane, its text, and the round under way: arm, cap on its draft, tokens committed and allowed."""
 
     lane: int
-    text: Text
-    request: Request
+    text: Any
+    record: Record | None
     arm: int = -1
     cap: int = 0
     position: int = 0
@@ -68,6 +73,8 @@ class Adapter:
         if unknown:
             raise UsageError(f"policy {config.policy!r} reads {', '.join(sorted(unknown))}, which no server tells yet")
         self.lanes = Lanes(self.policy, self.pool, config.reset, config.seed)
+        self.texts = self._make_texts()
+        self._longest, self._drafter_of = self.pool.draft_length.tolist(), self.pool.drafter_of.tolist()
         self.counters = Counters(self.pool)
         self.requests = Requests(most, max_length)
         self._most = most
@@ -98,17 +105,7 @@ class Adapter:
             if match.new:
                 self._begin(match.request)
         if matches:
-            arms = self.policy.select(self._context(matches))
-            cap = self._most if self._pace is None else self._pace.cap(len(matches))
-            self.counters.cap = cap
-            twins: dict[tuple[int, bytes], list[Playing]] = {}
-            for match in matches:
-                playing = self._playing[match.request]
-                alike = twins.setdefault(match.request.key, [])
-                own = int(arms[playing.lane]) if cap else len(self.pool) - 1  # plain decoding
-                playing.arm, playing.cap = _arm(match.request, alike, own), cap
-                alike.append(playing)
-                drafts[match.row] = self._draft(match.request, playing)
+            self._choose(matches, drafts)
         self.counters.steps += 1
         self.counters.request_steps += len(matches)
         self._left = self._clock()
@@ -142,27 +139,34 @@ class Adapter:
         state.read(Path(self.config.state), self.policy, self.config.policy, self.pool)
         self.lanes.taught[:] = 1
 
+    def _make_texts(self) -> Texts:
+        """Drafters in kernels, where those are compiled and can stand for them."""
+        full, censored = self._wants["feedback"] == "full", bool(self._wants["censored"])
+        if FAST and possible(self._forms):
+            warm()
+            return FastTexts(self._forms, full, censored)
+        inside = np.ones(len(self.pool.drafters), bool)
+        made = partial(LiveRevealer, self.pool, inside, sampled=False, censored=censored)
+        return SlowTexts(self._forms, made if full else None)
+
     # -- a request's life ---------------------------------------------------------------------------------------
 
     def _begin(self, request: Request) -> None:
-        full = self._wants["feedback"] == "full"
-        inside = np.ones(len(self.pool.drafters), bool)
-        revealer = LiveRevealer(self.pool, inside, sampled=False, censored=self._wants["censored"]) if full else None
         started = self._clock()
         tokens = request.text.tolist()
-        text = Text(self._forms, revealer, Record(tokens) if self.records is not None else None)
-        text.begin(tokens)
-        self._playing[request] = Playing(self.lanes.take(request.number), text, request)
+        record = Record(tokens) if self.records is not None else None
+        text = self.texts.open(tokens, record)
+        self._playing[request] = Playing(self.lanes.take(request.number), text, record)
         self.counters.requests += 1
         self.counters.read += len(tokens)
         self.counters.reading_seconds += self._clock() - started
 
     def _end(self, request: Request) -> None:
         playing = self._playing.pop(request)
-        playing.text.finish()
-        if self.records is not None and playing.text.record is not None:
+        self.texts.close(playing.text)
+        if self.records is not None and playing.record is not None:
             try:
-                self.records.add(playing.text.record)
+                self.records.add(playing.record)
             except FileError as error:  # a full disk must not stop a server that is answering
                 self.records, self.failed = None, error
         self.lanes.release(playing.lane)
@@ -186,15 +190,12 @@ class Adapter:
             if self._pace is not None:
                 caps = _ints([self._playing[m.request].cap for m in judged])
                 self._pace.judge(caps, rounds.drafted, rounds.accepted)
-        revealed = []
-        for match in matches:
-            playing = self._playing[match.request]
-            playing.text.commit(match.tokens)
-            self.counters.dropped += not match.ran and bool(match.request.draft)
-            if playing.text.revealer is not None:
-                revealed.append((playing.lane, playing.text.revealer))
-        if revealed:
-            self.policy.observe(gathered(revealed))
+        playing = [self._playing[m.request] for m in matches]
+        self.counters.dropped += sum(not m.ran and bool(m.request.draft) for m in matches)
+        lanes, texts = [p.lane for p in playing], [p.text for p in playing]
+        revealed = self.texts.commit(lanes, texts, [m.tokens for m in matches]) if playing else None
+        if revealed is not None:
+            self.policy.observe(revealed)
 
     def _settle(self, matches: Sequence[Match]) -> Rounds:
         playing = [self._playing[m.request] for m in matches]
@@ -225,12 +226,12 @@ class Adapter:
         position[lanes], remaining[lanes] = [p.position for p in playing], [p.remaining for p in playing]
         available = np.ones((count, len(pool)), bool)
         signals = tail = proposal = None
+        asked = self.texts.ask([p.text for p in playing])
         if drafters:
-            ready = np.array([p.text.ready() for p in playing], bool)
-            available[lanes] = pool.plain | ready[:, pool.drafter_of]
+            available[lanes] = pool.plain | asked.ready[:, pool.drafter_of]
         if "signals" in reads:
             signals = np.full((count, drafters, F), np.nan, np.float32)
-            signals[lanes] = rounded(np.array([p.text.shown() for p in playing], np.float32).reshape(-1, drafters, F))
+            signals[lanes] = asked.signals
         if "tail" in reads:
             tail = np.full((count, 2), -1, np.int64)
             for match, p in zip(matches, playing, strict=True):
@@ -238,23 +239,29 @@ class Adapter:
                 tail[p.lane, 2 - len(last) :] = last
         if "proposal" in reads:
             proposal = np.full((count, drafters), -1, np.int64)
-            proposal[lanes] = [p.text.first_tokens() for p in playing]
+            proposal[lanes] = asked.first
         lag = np.zeros((count, drafters), np.int64) if "lag" in reads else None
         return Context(position, remaining, available, signals=signals, lag=lag, tail=tail, proposal=proposal)
 
-    def _draft(self, request: Request, playing: Playing) -> list[int]:
-        length = min(int(self.pool.draft_length[playing.arm]), playing.cap, playing.remaining - 1)
-        drafter = int(self.pool.drafter_of[playing.arm])
-        request.draft = playing.text.draft(drafter, length) if length > 0 else []
-        return list(request.draft)
-
-
-def _arm(request: Request, alike: Sequence[Playing], own: int) -> int:
-    """Equal texts get equal drafts: the engine may swap their rows, and nothing would tell them apart."""
-    for other in alike:
-        if np.array_equal(other.request.text, request.text):
-            return other.arm
-    return own
+    def _choose(self, matches: Sequence[Match], drafts: list[list[int]]) -> None:
+        """Have the policy choose, and draft. Equal texts get equal drafts, since nothing would tell them apart if the
+        engine swapped their rows."""
+        arms = self.policy.select(self._context(matches)).tolist()
+        cap = self._most if self._pace is None else self._pace.cap(len(matches))
+        self.counters.cap = cap
+        twins: dict[tuple[int, bytes], list[tuple[Request, Playing]]] = {}
+        longest, drafter_of, plain = self._longest, self._drafter_of, len(self.pool) - 1
+        for match in matches:
+            request = match.request
+            playing = self._playing[request]
+            alike = twins.setdefault(request.key, [])
+            equal = (p.arm for r, p in alike if np.array_equal(r.text, request.text))
+            playing.arm = next(equal, arms[playing.lane] if cap else plain)
+            playing.cap = cap
+            alike.append((request, playing))
+            length = min(longest[playing.arm], cap, playing.remaining - 1)
+            drafted = self.texts.draft(playing.text, drafter_of[playing.arm], length) if length > 0 else []
+            request.draft, drafts[match.row] = drafted, list(drafted)
 
 
 def _checked(match: Match) -> int:

@@ -39,14 +39,17 @@ class Request:
     row: int
     seen: int
     draft: list[int] = field(default_factory=list)
+    key: tuple[int, bytes] = (0, b"")
+    """Equal for equal texts, and nearly only for those."""
 
-    @property
-    def key(self) -> tuple[int, bytes]:
-        """Equal for equal texts, and nearly only for those."""
-        return _end(self.text)
+    def __post_init__(self) -> None:
+        self.key = _end(self.text)
+
+    def grow(self, text: Tokens) -> None:
+        self.text, self.key = text, _end(text)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Match:
     """A row with new tokens, and whose they are.
 
@@ -92,19 +95,25 @@ class Requests:
         self.step += 1
         rows = [b for b, tokens in enumerate(sampled) if tokens]
         owner: dict[int, Request] = {}
-        rules = [self._same_row, self._fits, self._any]
+        known, ends = {r.row: r for r in self if r.seen == self.step - 1}, lengths.tolist()
+        for b in rows:  # nearly all are where they were
+            found = known.get(b)
+            if found is not None and self._went_on(found, texts[b, : ends[b] - len(sampled[b])], sampled[b]):
+                owner[b] = found
+                self._forget(found)
+        rules = [self._fits, self._any]
         if self._longest + 2 * self._most > self._limit:
             rules.append(self._grown)  # the engine may have asked nobody for some steps
-        for rule in rules:
+        for rule in rules if len(owner) < len(rows) else ():
             for b in rows:
                 if b not in owner:
-                    before = texts[b, : int(lengths[b]) - len(sampled[b])]
+                    before = texts[b, : ends[b] - len(sampled[b])]
                     found = rule(b, before, sampled[b])
                     if found is not None:
                         owner[b] = found
                         self._forget(found)
-        self._longest = int(lengths[rows].max(initial=0))
-        return [self._take(b, owner.get(b), list(map(int, sampled[b])), texts[b], int(lengths[b])) for b in rows]
+        self._longest = max((ends[b] for b in rows), default=0)
+        return [self._take(b, owner.get(b), list(map(int, sampled[b])), texts[b], ends[b]) for b in rows]
 
     def expired(self) -> list[Request]:
         """Requests out of the batch for longest, beyond those worth remembering; they are forgotten."""
@@ -118,11 +127,8 @@ class Requests:
 
     def _take(self, row: int, known: Request | None, tokens: list[int], line: Tokens, length: int) -> Match:
         text = line[:length].copy()
-        behind = line[length : length + self._most - 1]
         entered = known is None or known.seen < self.step - 1
-        padded = entered and len(tokens) == 1 and len(behind) > 0 and bool((behind == -1).all())
-        if padded:
-            behind[:] = 0  # nobody reads there; left as they are, they would be seen again behind another text
+        padded = entered and len(tokens) == 1 and self._padded(line[length : length + self._most - 1])
         if known is None:
             request = Request(self.started, length - len(tokens), text, row, self.step)
             self.started += 1
@@ -133,9 +139,18 @@ class Requests:
                 tokens = text[len(known.text) :].tolist()
                 agreed = min(_common(tokens, known.draft), len(tokens) - 1)
             match = Match(row, known, tokens, new=False, ran=not entered or agreed > 0, agreed=agreed, padded=padded)
-            known.text, known.row, known.seen = text, row, self.step
+            known.grow(text)
+            known.row, known.seen = row, self.step
         self._by_end.setdefault(request.key, []).append(request)
         return match
+
+    @staticmethod
+    def _padded(behind: Tokens) -> bool:
+        """Whether placeholders stand there. Nobody reads them; left alone they would be seen behind another text."""
+        padded = len(behind) > 0 and bool((behind == -1).all())
+        if padded:
+            behind[:] = 0
+        return padded
 
     def _forget(self, request: Request) -> None:
         key = request.key
@@ -146,7 +161,7 @@ class Requests:
     def _continued(self, before: Tokens) -> Iterator[Request]:
         """Requests not seen in this step whose text is ``before``."""
         for request in self._by_end.get(_end(before), ()):
-            if request.seen < self.step and np.array_equal(request.text, before):
+            if request.seen < self.step and request.text.tobytes() == before.tobytes():
                 yield request
 
     def _judged(self, request: Request, tokens: Sequence[int]) -> bool:
@@ -154,9 +169,10 @@ class Requests:
         kept = len(tokens) - 1
         return list(tokens[:kept]) == request.draft[:kept]
 
-    def _same_row(self, row: int, before: Tokens, tokens: Sequence[int]) -> Request | None:
-        fits = (r for r in self._continued(before) if r.row == row and r.seen == self.step - 1)
-        return next((r for r in fits if self._judged(r, tokens)), None)
+    def _went_on(self, request: Request, before: Tokens, tokens: Sequence[int]) -> bool:
+        """Whether a row holds what the target made of its own request's text and draft."""
+        same = len(request.text) == len(before) and request.text.tobytes() == before.tobytes()
+        return same and self._judged(request, tokens)
 
     def _fits(self, row: int, before: Tokens, tokens: Sequence[int]) -> Request | None:
         fits = [r for r in self._continued(before) if self._judged(r, tokens)]

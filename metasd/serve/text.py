@@ -3,12 +3,90 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
 
-from metasd.core.reveal import LiveRevealer
+import numpy as np
+from numpy.typing import NDArray
+
+from metasd.core.records import Bools, Ints, Revealed
+from metasd.core.reveal import LiveRevealer, gathered
+from metasd.core.signals import F, rounded
 from metasd.drafters import TextDrafterBase
 from metasd.drafters.index import ContextIndex
 from metasd.serve.records import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Of n texts: who has a proposal [n, D], signals [n, D, F], rounded, and first tokens [n, D], -1 for none."""
+
+    ready: Bools
+    signals: NDArray[np.float32]
+    first: Ints
+
+
+class Texts(Protocol):
+    """All texts of a server. What is proposed at a position is settled when ``ask`` comes to it, until it is judged."""
+
+    def open(self, tokens: Sequence[int], record: Record | None = None) -> Any:
+        """A text that begins with ``tokens``: all that stood before the first draft."""
+
+    def close(self, text: Any) -> None:
+        """The text is over: drafters that grow learn its answer."""
+
+    def commit(self, lanes: Sequence[int], texts: Sequence[Any], tokens: Sequence[Sequence[int]]) -> Revealed | None:
+        """Texts grow by ``tokens``; what that says of every proposal, where it is wanted."""
+
+    def ask(self, texts: Sequence[Any]) -> Asked:
+        """Who has a proposal now, what everybody shows, and the first token of each proposal."""
+
+    def draft(self, text: Any, drafter: int, length: int) -> list[int]:
+        """At most ``length`` tokens of what one drafter said when it was asked."""
+
+
+class SlowTexts:
+    """``Texts`` of any text drafters, one text and one token at a time. ``revealer`` makes one for each text."""
+
+    def __init__(self, drafters: Sequence[TextDrafterBase], revealer: Callable[[], LiveRevealer] | None) -> None:
+        self._drafters, self._revealer = drafters, revealer
+
+    def open(self, tokens: Sequence[int], record: Record | None = None) -> Text:
+        text = Text(self._drafters, None if self._revealer is None else self._revealer(), record)
+        text.begin(tokens)
+        return text
+
+    def close(self, text: Text) -> None:
+        text.finish()
+
+    def commit(self, lanes: Sequence[int], texts: Sequence[Text], tokens: Sequence[Sequence[int]]) -> Revealed | None:
+        for text, new in zip(texts, tokens, strict=True):
+            text.commit(new)
+        told = [(lane, t.revealer) for lane, t in zip(lanes, texts, strict=True) if t.revealer is not None]
+        return gathered(told) if told else None
+
+    def ask(self, texts: Sequence[Text]) -> Asked:
+        drafters = len(self._drafters)
+        return Asked(
+            np.array([t.ready() for t in texts], bool).reshape(-1, drafters),
+            rounded(np.array([t.shown() for t in texts], np.float32).reshape(-1, drafters, F)),
+            np.array([t.first_tokens() for t in texts], np.int64).reshape(-1, drafters),
+        )
+
+    def draft(self, text: Text, drafter: int, length: int) -> list[int]:
+        return text.draft(drafter, length)
+
+
+def joined(parts: Sequence[Revealed], lanes: Sequence[int]) -> Revealed:
+    """What several commits revealed, as one of all their tokens would have: by text, in order of ``lanes``."""
+    columns = {f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Revealed)}
+    place = np.zeros(max(lanes) + 1, np.int64)
+    place[list(lanes)] = np.arange(len(lanes))
+    committed = np.argsort(place[columns["lane"]], kind="stable")
+    rows = np.lexsort((columns["drafter"], columns["start"], place[columns["start_lane"]]))
+    tokens = ("lane", "position", "agreement")
+    return Revealed(**{name: values[committed if name in tokens else rows] for name, values in columns.items()})
 
 
 class Text:
@@ -78,9 +156,7 @@ class Text:
 
     def draft(self, drafter: int, length: int) -> list[int]:
         """At most ``length`` tokens by one drafter."""
-        if self.revealer is not None or self.record is not None:
-            return self.offers()[drafter][:length]
-        return self.drafters[drafter].offer(length)
+        return self.offers()[drafter][:length]
 
     def first_tokens(self) -> list[int]:
         """[D] first token of each proposal, -1 without one."""

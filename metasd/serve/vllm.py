@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import importlib
 import logging
 import time
 from pathlib import Path
@@ -15,6 +16,30 @@ from metasd.serve.config import Config
 from metasd.serve.metrics import Metrics
 
 _LOG = logging.getLogger("vllm.metasd")
+
+
+def _let_others_look() -> None:
+    """Let vLLM start a second engine in a process that has numba.
+
+    Its CPU build reads ``vars`` of all that any module holds when an engine starts (``triton_utils.dispatcher``). The
+    handle of numba's llvmlite answers any name, this too, with a function of its library, and the engine stops; vLLM's
+    own n-gram drafter, which has numba as well, stops the next engine of its process in the same way.
+    """
+    try:
+        kind = type(importlib.import_module("llvmlite.binding.ffi").lib)
+        own = kind.__getattr__
+    except (ImportError, AttributeError):
+        return
+
+    def named(handle: Any, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return own(handle, name)
+
+    kind.__getattr__ = named
+
+
+_let_others_look()
 
 
 class MetaSDProposer:

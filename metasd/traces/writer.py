@@ -60,12 +60,23 @@ class TraceWriter(ShardWriter):
         self._entries += gather(self.path, self._journal, self._entries)
 
     def close(self) -> None:
-        """Commit what is pending and write the final manifest: the recording is complete."""
+        """Commit what is pending and write the final manifest: the recording is complete.
+
+        Raises TraceError, and leaves it to be resumed, where a prompt of ``order`` was recorded by nobody.
+        """
         try:
             self.flush()
+            self._check_whole()
             fmt.write_json(self.path / fmt.MANIFEST, final_manifest(self.manifest, fmt.in_order(self._entries)))
         finally:
             self._journal.close()
+
+    def _check_whole(self) -> None:
+        done = set(self.done)
+        lost = [name for name in self._places or () if name not in done]
+        if lost:
+            said = f"{self.path}: {len(lost)} prompts were recorded by nobody, {lost[0]!r} first"
+            raise TraceError(f"{said}; --resume records them")
 
     def _prepare(self, resume: bool) -> None:
         """Set up a new folder, or take over what an earlier run has committed."""

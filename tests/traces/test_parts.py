@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from metasd.core.errors import UsageError
+from metasd.core.errors import TraceError, UsageError
 from metasd.core.pool import DrafterInfo, Pool
 from metasd.traces import PromptRecord, TraceWriter, open_trace, validate
 from metasd.traces import format as fmt
@@ -60,6 +60,17 @@ def test_the_first_process_gathers_and_anyone_goes_on(tmp_path: Path) -> None:
     validate(tmp_path / "t")
 
 
+def test_a_recording_of_which_nobody_recorded_a_prompt_is_not_complete(tmp_path: Path) -> None:
+    writer = begun(tmp_path / "t")
+    writer.gather()
+    with pytest.raises(TraceError, match=r"1 prompts were recorded by nobody, 'p4' first; --resume"):
+        writer.close()
+    assert not fmt.read_manifest(tmp_path / "t")["complete"]
+    with TraceWriter(tmp_path / "t", MANIFEST, order=ORDER, resume=True) as writer:
+        writer.add(record(4))
+    assert fmt.read_manifest(tmp_path / "t")["complete"]
+
+
 def test_a_part_of_another_recording_or_one_that_is_written_is_refused(tmp_path: Path) -> None:
     writer = TraceWriter(tmp_path / "t", MANIFEST, order=ORDER)
     with pytest.raises(UsageError, match=r"config\.seed is 1 there and 2 here"):
@@ -75,4 +86,4 @@ def test_a_part_of_another_recording_or_one_that_is_written_is_refused(tmp_path:
     with pytest.raises(UsageError, match="'p9' is none of the 7"):
         part.add(record(9))
     part.close()
-    writer.close()
+    writer.stop()
