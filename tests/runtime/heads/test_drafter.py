@@ -86,7 +86,7 @@ def test_parity_and_catch_up_while_switching(name: str, deep: Target, tmp_path: 
         if len(session.fresh):
             entries = 0
         context, arm = session.context, int(rng.integers(len(pool)))
-        n = len(PROMPTS[session._at][1]) + int(context.position[0])
+        n = len(PROMPTS[session.at[0]][1]) + int(context.position[0])
         assert context.lag is not None
         assert context.lag[0, 0] == n - 1 - entries
         rounds = session.play(np.array([arm]))
@@ -106,8 +106,8 @@ def test_everything_is_revealed_of_a_head_and_counted(deep: Target, tmp_path: Pa
     cached = CachedModel(deep.model, features)
     fresh.watch(features)
     while not session.done:
-        at, before = session._at, len(session.texts[session._at])
-        session.play(np.array([session._at % 2]))
+        at, before = session.at[0], len(session.texts[session.at[0]])
+        session.play(np.array([session.at[0] % 2]))
         text, revealed = PROMPTS[at][1] + session.texts[at], session.reveal().agreement[:, 0]
         for i, agrees in enumerate(revealed):
             n = len(PROMPTS[at][1]) + before + i
