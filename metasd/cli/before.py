@@ -25,6 +25,7 @@ def checked(
     trace: str | None,
     costs: CostModel | str,
     prior: Mapping[str, Any] | None,
+    lanes: int = 1,
 ) -> tuple[Trace | None, int | None]:
     """The trace to check a run against and the draft length its arms are cut to; (None, None) without ``trace``.
 
@@ -45,11 +46,13 @@ def checked(
     pool = pool if cut is None else pool.cut(cut)
     if options.get("sharding") is not None:
         options["sharding"].check_drafters(pool.drafters)
+        if lanes > 1:
+            raise UsageError(f"--lanes {lanes} with --tensor-parallel: a spread target decodes one text; use --lanes 1")
     if recorded is not None and pool.names != recorded.pool(cut).names:
         raise UsageError(
             f"the run's arms {pool.names} are not the trace's {recorded.pool(cut).names}; name its drafters"
         )
-    _policy(spec, pool, prior)
+    _policy(spec, pool, prior, lanes)
     if not isinstance(costs, str):
         try:
             costs.columns(pool)
@@ -64,12 +67,14 @@ def given(name: str) -> bool:
     return source not in (None, click.core.ParameterSource.DEFAULT)
 
 
-def _policy(spec: str, pool: Pool, prior: Mapping[str, Any] | None) -> None:
-    """Raises UsageError for an unknown policy, and for one that cannot choose among the arms of ``pool``."""
+def _policy(spec: str, pool: Pool, prior: Mapping[str, Any] | None, lanes: int) -> None:
+    """Raises UsageError for an unknown policy, and for one that cannot choose among the arms of ``pool`` on lanes."""
     from metasd.policies import make
     from metasd.runtime.contenders import PLAIN_SPEC
 
     policy = make(spec)
+    if policy.plans and lanes > 1:
+        raise UsageError(f"--policy {spec} plans for one text at a time, not for --lanes {lanes}; use --lanes 1")
     if prior is not None:
         policy.set_prior(prior)
     if pool.drafters and spec != PLAIN_SPEC:

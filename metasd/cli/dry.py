@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from metasd.runtime.memory import Part
 
 
-def run(options: Mapping[str, Any], prompts: Sequence[Prompt], *, entrants: int, as_json: bool) -> None:
-    """Print what a run with ``options`` of ``prompts`` will hold at most, were ``entrants`` to decode side by side."""
+def run(options: Mapping[str, Any], prompts: Sequence[Prompt], *, entrants: int, lanes: int, as_json: bool) -> None:
+    """Print what a run with ``options`` of ``prompts`` will hold at most, were ``entrants`` to decode side by side,
+    each of them ``lanes`` texts at once."""
     from metasd.core.results import document
     from metasd.runtime import memory
     from metasd.runtime.registry import preview
@@ -26,10 +27,16 @@ def run(options: Mapping[str, Any], prompts: Sequence[Prompt], *, entrants: int,
     pool = preview(options["drafters"], options["target"], draft_length=options["draft_length"])
     prompt = _longest(options, prompts)
     total = prompt + options["max_new_tokens"] + pool.max_draft_length
-    size: dict[str, Any] = {"prompt": prompt, "total": total, "rows": pool.max_draft_length + 1, "texts": entrants}
+    rows = lanes * (pool.max_draft_length + 1)
+    size: dict[str, Any] = {"prompt": prompt, "total": total, "rows": rows, "texts": entrants * lanes}
     parts = memory.parts_of(target, engine=options["engine"], **size)
     parts += _drafters(options, target, size)
-    about = {"prompt_tokens": prompt, "entrants": entrants, "dtype": str(target.dtype).removeprefix("torch.")}
+    about = {
+        "prompt_tokens": prompt,
+        "entrants": entrants,
+        "lanes": lanes,
+        "dtype": str(target.dtype).removeprefix("torch."),
+    }
     made = memory.report(parts, **about)
     if as_json:
         config = {k: v for k, v in options.items() if isinstance(v, str | int | float | bool | tuple | None)}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from metasd.core import shown
+from metasd.core.errors import UsageError
 
 if TYPE_CHECKING:
     from metasd.cli.models import Models
@@ -41,13 +42,21 @@ def warn(found: Sequence[Parting] | None, texts: int, dtype: str) -> None:
     click.echo(shown.line(said), err=True)
 
 
-def check_same(models: Models, trace: Trace, budget: int) -> None:
-    """Raises UsageError unless ``trace`` was recorded of the texts that are about to be decoded."""
+def check_same(models: Models, trace: Trace | None, budget: int, lanes: int = 1) -> None:
+    """Raises UsageError unless ``trace``, if any, was recorded of the texts to be decoded, ``lanes`` at once."""
+    if trace is None:
+        return
     from metasd.runtime.identity import identity_of
     from metasd.sim.replay.identity import check_same_texts
 
     prompts = [(name, tokens) for name, _, tokens in models.texts]
     check_same_texts(trace, identity_of(models.target), prompts, budget)
+    remembering = [d.info.name for d in models.open_drafters()[0] if d.remembers] if lanes > 1 else []
+    if remembering:
+        raise UsageError(
+            f"drafter {remembering[0]} remembers the texts before, which were recorded one after the other; check with "
+            "--lanes 1, or leave it out"
+        )
 
 
 def checks(
@@ -117,6 +126,7 @@ def replay_of(
         prior=None if entrant.baseline else prior,
         budget=how.max_new_tokens,
         costs=how.costs,
+        lanes=how.lanes,
     )
 
 

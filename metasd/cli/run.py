@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from metasd.runtime.contenders import Contender, Decoding
     from metasd.sim.replay.fidelity import Fidelity
     from metasd.sim.replay.forecast import Forecast
+    from metasd.traces import Trace
 
 
 @click.command("run")
@@ -48,6 +49,13 @@ if TYPE_CHECKING:
     default=3,
     show_default=True,
     help="With --baseline: repetitions, each anew.",
+)
+@click.option(
+    "--lanes",
+    type=click.IntRange(1, 256),
+    default=1,
+    show_default=True,
+    help="Prompts that are decoded at once, in one pass of the target a round.",
 )
 @click.option("--quiet", is_flag=True, help="Do not print the answers.")
 @click.option("--dry-run", is_flag=True, help="Only say how much memory the run will need; nothing is loaded.")
@@ -69,6 +77,7 @@ def command(
     spec: str,
     baseline: bool,
     repeats: int,
+    lanes: int,
     quiet: bool,
     dry_run: bool,
     costs_from: str,
@@ -90,9 +99,9 @@ def command(
 
     learned, wanted = load_prior(prior), costs.asked(costs_from)
     prompts = read_prompts(prompt_file, prompt, options["turns"])
-    recorded, cut = checked(spec, options, prompts, trace=trace, costs=wanted, prior=learned)
+    recorded, cut = checked(spec, options, prompts, trace=trace, costs=wanted, prior=learned, lanes=lanes)
     if dry_run:
-        dry.run(options, prompts, entrants=_entrants(options, cut, baseline=baseline), as_json=as_json)
+        dry.run(options, prompts, entrants=_entrants(options, cut, baseline=baseline), lanes=lanes, as_json=as_json)
         return
     from metasd.cli import lossless
     from metasd.runtime import contenders as live
@@ -100,11 +109,10 @@ def command(
     from metasd.runtime import worth
 
     models = open_models(prompts, prompt_file=prompt_file, **options)
-    if recorded is not None:
-        lossless.check_same(models, recorded, options["max_new_tokens"])
+    lossless.check_same(models, recorded, options["max_new_tokens"], lanes)
+    how = _how(models, options, costs.known(wanted, spec, models, cut, recorded), lanes, recorded)
     times = repeats if baseline else 1
-    how = _how(models, options, costs.known(wanted, spec, models, cut, recorded), checked=recorded is not None)
-    beside: dict[str, Any] = {"baseline": baseline, "prior": learned, "length": _alone(options)}
+    beside: dict[str, Any] = {"baseline": baseline, "prior": learned, "length": _alone(options), "lanes": how.lanes}
     anew = partial(live.contenders, [spec], partial(models.build, cut), **beside)
     chosen = (first := anew())[-1]
     with _shown(models, chosen, svg, len(models.texts) * len(first) * times, quiet or as_json) as advance:
@@ -117,21 +125,24 @@ def command(
     verdict = repeated.sentence(repeated.total(rows, chosen.spec)) if baseline else None
     remarks, losses = repeated.remarks(runs), worth.of_run(first, how.costs, models.texts)
     if as_json or html_file:
-        policy = {"policy": chosen.policy.settings(), "baseline": baseline, "repeats": times}
+        said = {"policy": chosen.policy.settings(), "baseline": baseline, "repeats": times, "lanes": how.lanes}
         more = lossless.checks_to_json(checks) | {"partings": lossless.to_json(parted)}
         more |= {"verdict": verdict, "remarks": remarks, "losses": losses, "costs": costs.report(how.costs, chosen)}
-        _emit(document_of(models, chosen, models.config | policy | warm_up(), rows) | more, as_json, html_file)
+        _emit(document_of(models, chosen, models.config | said | warm_up(), rows) | more, as_json, html_file)
     if not as_json:
         _print(rows, len(models.texts), checks, [*remarks, *losses], verdict)
 
 
-def _how(models: Models, options: dict[str, Any], costs: CostModel | None, *, checked: bool) -> Decoding:
+def _how(
+    models: Models, options: dict[str, Any], costs: CostModel | None, lanes: int, recorded: Trace | None
+) -> Decoding:
     """How everyone decodes. A run that is checked goes by the costs alone, so that its replay can choose alike."""
     from metasd.runtime.contenders import Decoding
 
-    clock = "model" if checked and costs is not None else "measured"
-    budget, seed = options["max_new_tokens"], options["seed"]
-    return Decoding(budget, models.sampling, seed, clock=clock, costs=costs, stops=models.stops)
+    clock = "model" if recorded is not None and costs is not None else "measured"
+    budget, seed, lanes = options["max_new_tokens"], options["seed"], min(lanes, len(models.texts))
+    costs = None if costs is None else costs.shared(lanes)
+    return Decoding(budget, models.sampling, seed, clock=clock, costs=costs, stops=models.stops, lanes=lanes)
 
 
 def _alone(options: dict[str, Any]) -> int | None:

@@ -85,6 +85,16 @@ class CostModel:
             catch_up_per_token=self.catch_up_per_token * drafters,
         )
 
+    def shared(self, lanes: int) -> CostModel:
+        """The same model of a round on one of ``lanes`` that are checked in one pass: a pass of so many texts is taken
+        for one that is as many times as wide, and a lane's share of it for an equal one.
+
+        What is drafted, and the attention of each text to its own context, every lane pays for itself.
+        """
+        return replace(
+            self, widths=self.widths / lanes, verify_seconds=self.verify_seconds / lanes, overhead=self.overhead / lanes
+        )
+
     def columns(self, pool: Pool) -> Ints:
         """[D] this model's column for each of the pool's drafters. Raises TraceError if one is missing."""
         missing = [d.name for d in pool.drafters if d.name not in self.drafters]

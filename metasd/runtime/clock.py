@@ -7,6 +7,7 @@ corrected; wall time is kept beside it. Knows the pool and the costs; no models,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,7 +25,7 @@ from metasd.core.worth import Worth
 @dataclass(frozen=True, slots=True)
 class Took:
     """Wall seconds of one round: the draft, the check with all that is left, and catching up, ``reading`` of it to let
-    every model drafter read on for full information."""
+    every model drafter read on for full information. Lanes that are checked together share that time equally."""
 
     draft: float
     verify: float
@@ -52,7 +53,7 @@ class LiveClock:
         self.corrections: Corrections | None = None
         if costs is not None and kind == "measured":
             self.corrections = corrections or Corrections(costs)
-        self._took: Took | None = None
+        self._took: list[Took] = []
         self._plans: PlanCosts | None = None
         self._worth: tuple[CostModel, Worth] | None = None
 
@@ -61,30 +62,34 @@ class LiveClock:
         """What is expected now; None where nothing is known."""
         return self._costs if self.corrections is None else self.corrections.now
 
-    def expected(self, remaining: Ints, context: int, lag: Ints) -> Floats:
-        """[1, K] expected seconds of a round with each arm, NaN without a cost model."""
+    def expected(self, remaining: Ints, context: Ints, lag: Ints) -> Floats:
+        """[B, K] expected seconds of a round with each arm, NaN without a cost model."""
         costs = self.costs
         if costs is None:
-            return np.full((1, len(self.pool)), np.nan)
-        return costs.expected(self.pool, remaining, np.array([context]), lag)
+            return np.full((len(context), len(self.pool)), np.nan)
+        return costs.expected(self.pool, remaining, context, lag)
 
-    def pays(self, context: int) -> Bools:
-        """[1, K] see ``Worth.pays``; True for all where no cost is known."""
+    def pays(self, context: Ints) -> Bools:
+        """[B, K] see ``Worth.pays``; True for all where no cost is known."""
         costs = self.costs
         if costs is None:
-            return np.ones((1, len(self.pool)), bool)
+            return np.ones((len(context), len(self.pool)), bool)
         if self._worth is None or self._worth[0] is not costs:
             self._worth = costs, Worth(costs, self.pool)
-        return self._worth[1].pays(np.array([context]))
+        return self._worth[1].pays(context)
+
+    def begin_play(self) -> None:
+        """The rounds of a play, one a lane, are about to be charged."""
+        self._took = []
 
     def charge(self, rounds: Rounds, context: int, read: Ints, took: Took) -> None:
         """Fill in the seconds of the one round of ``rounds``, whose ``catch_up`` is its own drafter's.
 
         context: tokens before the round. read: [D] tokens that model drafters read for the revealer.
         """
-        self._took = took
+        self._took.append(took)
         if self.kind == "measured":
-            _fill(rounds, took)
+            _fill(rounds, [took])
         if self._costs is None:
             return
         arm = int(rounds.arm[0])
@@ -101,29 +106,29 @@ class LiveClock:
 
     def charge_plan(self, rounds: Rounds, tree: Tree, model: int, context: int, took: Took) -> None:
         """As ``charge``, for the round of a plan that asked the drafter ``model``, -1 for none."""
-        self._took = took
+        self._took.append(took)
         if self.kind == "measured":
-            _fill(rounds, took)
+            _fill(rounds, [took])
         if self._costs is None:
             return
         if self._plans is None:
             self._plans = PlanCosts(self._costs, self.pool)
         draft, verify, caught = self._plans.spent(tree, model, context, int(rounds.catch_up[0]))
         if self.corrections is None:
-            _fill(rounds, Took(draft, verify, caught, 0.0))
+            _fill(rounds, [Took(draft, verify, caught, 0.0)])
             return
         column = int(self._columns[model]) if tree.chain else -1
         self.corrections.see(column, (took.draft + took.catch_up, draft + caught), (took.verify, verify))
 
     def measured(self, rounds: Rounds) -> Rounds:
-        """The last round charged, with its wall seconds whatever the clock."""
-        if self.kind == "measured" or self._took is None:
+        """The rounds of the last play, with their wall seconds whatever the clock."""
+        if self.kind == "measured" or not self._took:
             return rounds
         copy = replace(rounds)
         _fill(copy, self._took)
         return copy
 
 
-def _fill(rounds: Rounds, took: Took) -> None:
-    rounds.draft_seconds, rounds.verify_seconds = np.array([took.draft]), np.array([took.verify])
-    rounds.catch_up_seconds = np.array([took.catch_up])
+def _fill(rounds: Rounds, took: Sequence[Took]) -> None:
+    rounds.draft_seconds, rounds.verify_seconds = np.array([t.draft for t in took]), np.array([t.verify for t in took])
+    rounds.catch_up_seconds = np.array([t.catch_up for t in took])

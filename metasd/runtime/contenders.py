@@ -26,16 +26,20 @@ from metasd.runtime.conversation import EncodedPrompt
 from metasd.runtime.load import Target
 from metasd.runtime.parting import Parting, partings
 from metasd.runtime.sampling import Sampling
-from metasd.runtime.session import LiveSession, OnTokens
+from metasd.runtime.session import LiveSession
 from metasd.runtime.start import Start
 from metasd.runtime.stops import Stops
+from metasd.runtime.told import OnTokens
 
 PLAIN_SPEC = "fixed:arm=plain"
 
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How every contender decodes: what must be equal on both sides of a speed-up."""
+    """How every contender decodes: what must be equal on both sides of a speed-up.
+
+    lanes: texts that are decoded at once; costs are those of a round on one of them.
+    """
 
     max_new_tokens: int = 128
     sampling: Sampling = field(default_factory=Sampling)
@@ -43,14 +47,15 @@ class Decoding:
     clock: str = "measured"
     costs: CostModel | None = None
     stops: Stops = field(default_factory=dict)
+    lanes: int = 1
 
 
 @dataclass(slots=True)
 class Contender:
     """One policy with a pool and drafters of its own, and what came of it.
 
-    ledger and rounds count wall seconds, whatever the clock that the policy goes by; corrections of the costs last from
-    text to text.
+    beside: drafters of the lanes behind the first. rounds: one lane's each. ledger and rounds count wall seconds,
+    whatever the clock that the policy goes by; corrections of the costs last from text to text.
     """
 
     spec: str
@@ -58,6 +63,7 @@ class Contender:
     pool: Pool
     drafters: list[Drafter]
     baseline: bool = False
+    beside: list[list[Drafter]] = field(default_factory=list)
     session: LiveSession = field(init=False)
     ledger: Ledger = field(init=False)
     rounds: list[Rounds] = field(default_factory=list)
@@ -67,7 +73,7 @@ class Contender:
     def prepare(self, target: Target, texts: Sequence[EncodedPrompt], how: Decoding, reset: str | None) -> None:
         """Open the session and bind the policy."""
         self.open(target, texts, how)
-        self.policy.bind(self.pool, 1, reset=reset, overlap=True)
+        self.policy.bind(self.pool, self.session.lanes, reset=reset, overlap=True)
 
     def open(self, target: Target, texts: Sequence[EncodedPrompt], how: Decoding) -> None:
         """A session for ``texts``, and nothing counted yet; the policy keeps what it learned."""
@@ -76,6 +82,7 @@ class Contender:
             self.drafters,
             self.pool,
             [(name, tokens) for name, _, tokens in texts],
+            beside=self.beside[: min(how.lanes, len(texts)) - 1],
             max_new_tokens=how.max_new_tokens,
             sampling=how.sampling,
             seed=how.seed,
@@ -90,13 +97,15 @@ class Contender:
         self.ledger, self.rounds = Ledger(self.pool, len(texts)), []
 
     def decode_one(self) -> None:
-        """Decode the session's next text."""
+        """Decode until one more of the session's texts is over."""
+        self.session.resume()
         decode(self.session, self.policy, None, texts=1, on_rounds=self._played)
 
     def _played(self, rounds: Rounds) -> None:
         measured = self.session.clock.measured(rounds)
         self.ledger.add(measured)
-        self.rounds.append(measured)
+        one = len(measured) == 1
+        self.rounds += [measured] if one else [measured.take(np.array([i])) for i in range(len(measured))]
 
 
 Build = Callable[[], tuple[list[Drafter], Pool]]
@@ -109,45 +118,49 @@ def contenders(
     baseline: bool,
     prior: Mapping[str, Any] | None,
     length: int | None = None,
+    lanes: int = 1,
 ) -> list[Contender]:
     """The policies ``specs`` and, with ``baseline``, plain decoding and every fixed arm.
 
-    build: makes fresh drafters and their pool; called once a contender. A fixed arm gets the one drafter it needs,
-        so it is not charged for looking at the others; so does plain decoding, which needs none.
+    build: makes fresh drafters and their pool; called once a contender and lane. A fixed arm gets the one drafter it
+        needs, so it is not charged for looking at the others; so does plain decoding, which needs none.
     length: of the fixed arms that take part; None: all do.
+    lanes: that drafters are made for.
     """
-    chosen = [_chosen(spec, build, prior) for spec in specs]
-    return [plain(baseline=True), *_fixed_arms(build, length), *chosen] if baseline else chosen
+    chosen = [_chosen(spec, build, prior, lanes) for spec in specs]
+    return [plain(baseline=True, lanes=lanes), *_fixed_arms(build, length, lanes), *chosen] if baseline else chosen
 
 
-def _chosen(spec: PolicyLike, build: Build, prior: Mapping[str, Any] | None) -> Contender:
+def _chosen(spec: PolicyLike, build: Build, prior: Mapping[str, Any] | None, lanes: int) -> Contender:
     """A policy with its pool. There is nothing to choose where nothing drafts, so that is plain decoding."""
     policy, (drafters, pool) = make(spec), build()
     if prior is not None:
         policy.set_prior(prior)
     if spec == PLAIN_SPEC or not pool.drafters:
-        return plain()
-    return Contender(label(spec), policy, pool, drafters)
+        return plain(lanes=lanes)
+    return Contender(label(spec), policy, pool, drafters, beside=[build()[0] for _ in range(1, lanes)])
 
 
-def plain(*, baseline: bool = False) -> Contender:
+def plain(*, baseline: bool = False, lanes: int = 1) -> Contender:
     """Plain decoding, with no drafter to feed."""
-    return Contender(PLAIN_SPEC, make(PLAIN_SPEC), Pool([], [(-1, 0)]), [], baseline=baseline)
+    beside: list[list[Drafter]] = [[] for _ in range(1, lanes)]
+    return Contender(PLAIN_SPEC, make(PLAIN_SPEC), Pool([], [(-1, 0)]), [], baseline=baseline, beside=beside)
 
 
-def _fixed_arms(build: Build, length: int | None) -> list[Contender]:
+def _fixed_arms(build: Build, length: int | None, lanes: int) -> list[Contender]:
     _, pool = build()
     those = [a for a in pool.arms if a.drafter >= 0 and length in (None, a.draft_length)]
-    return [fixed_arm(build, arm.name, baseline=True) for arm in those]
+    return [fixed_arm(build, arm.name, baseline=True, lanes=lanes) for arm in those]
 
 
-def fixed_arm(build: Build, name: str, *, baseline: bool = False) -> Contender:
+def fixed_arm(build: Build, name: str, *, baseline: bool = False, lanes: int = 1) -> Contender:
     """The arm called ``name``, with the one drafter it needs. Raises UsageError for a name that no arm has."""
     drafters, pool = build()
     arm = pool.arms[pool.index(name)]
     own = Pool([pool.drafters[arm.drafter]], [(0, arm.draft_length)])
     spec = f"fixed:arm={arm.name}"
-    return Contender(spec, make(spec), own, [drafters[arm.drafter]], baseline=baseline)
+    beside = [[build()[0][arm.drafter]] for _ in range(1, lanes)]
+    return Contender(spec, make(spec), own, [drafters[arm.drafter]], baseline=baseline, beside=beside)
 
 
 def run(

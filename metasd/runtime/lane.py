@@ -21,10 +21,11 @@ from metasd.core.signals import F
 from metasd.drafters.base import Draft, Drafter, Look
 from metasd.runtime.engine.cache import CachedModel
 from metasd.runtime.engine.features import wanted
+from metasd.runtime.engine.together import Row
 from metasd.runtime.engine.tree import can_branch
 from metasd.runtime.load import Target
 from metasd.runtime.sampling import Sampling
-from metasd.runtime.verify import TreeVerdict, TreeVerifier, Verdict, Verifier
+from metasd.runtime.verify import Question, TreeVerdict, TreeVerifier, Verdict, Verifier
 
 TREE = 33
 """Tokens of the widest tree pass that is made ready before a text."""
@@ -38,6 +39,10 @@ class Lane:
         catch_all: drafters that are not free read what is committed after every round, because the revealer wants to
             know.
         plans: trees are checked; free drafters are then sources of them, kept up elsewhere, and say nothing here.
+        row: of the engine that reads the texts of several lanes; None: the lane has an engine of its own.
+
+    Attributes:
+        cached: the target on this text. verifier: judges its drafts, and other lanes' beside them.
     """
 
     def __init__(
@@ -50,19 +55,19 @@ class Lane:
         revealer: LiveRevealer | None,
         catch_all: bool,
         plans: bool = False,
+        row: Row | None = None,
     ) -> None:
         self.drafters = list(drafters)
         self._plans = plans
         self._kept = [d for d in self.drafters if not (plans and d.info.free)]
         self.revealer, self._catch_all, self._sampling = revealer, catch_all, sampling
-        features = wanted([d.info.needs for d in drafters])
-        self._target = CachedModel(target.model, features)
+        self.cached = CachedModel(target.model, None if row else wanted([d.info.needs for d in drafters]), row)
         for drafter in self.drafters:
             if drafter.info.needs:
-                drafter.watch(features)
+                drafter.watch(self.cached.features)
         self._processors = target.processors()
-        self._verifier = Verifier(self._target, sampling, overlap=overlap)
-        self._trees = TreeVerifier(self._target, sampling)
+        self.verifier = Verifier(self.cached, sampling, overlap=overlap)
+        self._trees = TreeVerifier(self.cached, sampling)
         self._looks: list[Look] | None = None
 
     @property
@@ -73,23 +78,23 @@ class Lane:
     @property
     def target(self) -> Any:
         """The target's model."""
-        return self._target.model
+        return self.cached.model
 
     @property
-    def passes(self) -> float:
-        """Seconds spent inside models' passes so far."""
-        return self._target.seconds + sum(d.seconds for d in self.drafters)
+    def drafting(self) -> float:
+        """Seconds spent inside drafters' passes so far."""
+        return sum(d.seconds for d in self.drafters)
 
     def warm(self, room: int, longest: int) -> None:
         """Do what is done once for texts of ``room`` tokens and drafts of ``longest``; it is part of no text."""
-        branching = self._plans and can_branch(self._target.model)
-        self._target.warm(room + TREE, range(1, longest + 2), range(3, TREE + 1) if branching else ())
+        branching = self._plans and can_branch(self.target)
+        self.cached.warm(room + TREE, range(1, longest + 2), range(3, TREE + 1) if branching else ())
         for drafter in self._kept:
             drafter.warm(room)
 
     def end(self) -> None:
         """The text is over: let go of the caches, for whoever decodes next."""
-        self._target.reset()
+        self.cached.reset()
         for drafter in self._kept:
             drafter.rest()
 
@@ -104,9 +109,9 @@ class Lane:
         self._keys = np.array([noise.judge_key(seed, name), noise.key(seed, name, "target")])
         self._looks = None
         self._process = None if self._processors is None else self._processors.text(prompt, room)
-        self._target.reset()
-        self._target.read(self.text[:-1])
-        self._target.wait()
+        self.cached.reset()
+        self.cached.read(self.text[:-1])
+        self.cached.wait()
 
     def begin(self, seed: int, name: str) -> float:
         """Let the drafters, and the revealer, start the text that was opened; the seconds that the drafters took."""
@@ -117,6 +122,10 @@ class Lane:
         if self.revealer is not None:
             self.revealer.begin()
         return seconds
+
+    def leave(self) -> None:
+        """No text comes next: the engine of several lanes goes on with the others'."""
+        self.cached.leave()
 
     # -- what can be said before a round ------------------------------------------------------------------------
 
@@ -157,9 +166,9 @@ class Lane:
             return Draft([], [])
         return self.drafters[drafter].draft(length)
 
-    def verify(self, draft: Draft) -> Verdict:
-        """The target's judgement."""
-        return self._verifier.verify(self.text, draft, self._uniforms(len(draft.tokens)), self._process)
+    def question(self, draft: Draft) -> Question:
+        """What the target is asked of ``draft``."""
+        return Question(self.text, draft, self._uniforms(len(draft.tokens)), self._process)
 
     def verify_tree(self, tree: Tree) -> TreeVerdict:
         """The target's judgement of a tree."""

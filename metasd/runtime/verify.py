@@ -1,7 +1,7 @@
 """The target's judgement of a draft: how many tokens stand, and the token that follows them.
 
-One pass of the target and one read of its device a round. Knows distributions and uniforms; knows nothing of
-arms, budgets or ends of text (``metasd.core.records.settle`` does).
+One pass of the target and one read of its device a round, however many texts are judged in it. Knows distributions and
+uniforms; knows nothing of arms, budgets or ends of text (``metasd.core.records.settle`` does).
 
 Greedy: a draft token stands while it is the target's argmax. Sampled: token x drawn from q stands with probability
 min(1, p(x)/q(x)), and the first that falls is replaced by a draw from (p - q)+, normalised (Leviathan, Kalman,
@@ -20,7 +20,7 @@ from metasd.core.plans import ROOT, Tree
 from metasd.core.records import Floats
 from metasd.core.signals import rounded
 from metasd.drafters.base import Draft
-from metasd.runtime.engine.cache import CachedModel, Tokens
+from metasd.runtime.engine.cache import CachedModel, Tokens, forward_together
 from metasd.runtime.engine.tree import TreePass
 from metasd.runtime.processors import RowProcessors
 from metasd.runtime.sampling import Sampling, likelihood, pick
@@ -41,43 +41,69 @@ class Verdict:
     logits: torch.Tensor
 
 
+@dataclass(slots=True)
+class Question:
+    """A draft to be judged as a continuation of ``text``.
+
+    uniforms: [2, m + 1], needed when sampling: row 0 decides whether each draft token stands, row 1 draws the token
+        behind i standing ones.
+    process: what the target's generation settings do to its logits on this text.
+    """
+
+    text: Tokens
+    draft: Draft
+    uniforms: Floats | None = None
+    process: RowProcessors | None = None
+
+
 class Verifier:
     """Judges drafts with ``target``. ``overlap``: also measure it, which costs a softmax over the vocabulary."""
 
     def __init__(self, target: CachedModel, sampling: Sampling, *, overlap: bool) -> None:
         self.target, self.sampling, self.overlap = target, sampling, overlap
 
-    @torch.inference_mode()
     def verify(
         self, text: Tokens, draft: Draft, uniforms: Floats | None = None, process: RowProcessors | None = None
     ) -> Verdict:
-        """Judge ``draft`` as a continuation of ``text``.
+        """Judge ``draft`` as a continuation of ``text``; see ``Question``."""
+        return self.together([self.target], [Question(text, draft, uniforms, process)])[0]
 
-        uniforms: [2, m + 1], needed when sampling: row 0 decides whether each draft token stands, row 1 draws the
-            token behind i standing ones.
-        process: what the target's generation settings do to its logits on this text.
-        """
-        m = len(draft.tokens)
-        given = np.concatenate([np.asarray(text, np.int64), np.asarray(draft.tokens, np.int64)])
-        logits = self.target.forward(given, m + 1)
-        if process is not None:
-            logits = process.rows(given, logits)
+    @torch.inference_mode()
+    def together(self, targets: Sequence[CachedModel], asked: Sequence[Question]) -> list[Verdict]:
+        """What each of ``targets``, rows of one engine, says to what it is ``asked``: in one pass, and one read."""
+        given = [np.concatenate([np.asarray(q.text, np.int64), np.asarray(q.draft.tokens, np.int64)]) for q in asked]
+        logits = forward_together(targets, given, [len(q.draft.tokens) + 1 for q in asked])
+        processed = [
+            rows if q.process is None else q.process.rows(tokens, rows)
+            for q, tokens, rows in zip(asked, given, logits, strict=True)
+        ]
+        said = [self._said(q, rows) for q, rows in zip(asked, processed, strict=True)]
+        values = torch.cat([part.double() for parts in said for part in parts]).tolist()  # the round's one read
+        verdicts, at = [], 0
+        for q, parts, rows in zip(asked, said, processed, strict=True):
+            first, end = at + len(parts[0]), at + sum(map(len, parts))
+            shown = rounded(np.array(values[first:end], np.float64)) if self.overlap else None
+            head = [int(v) for v in values[at:first]]
+            agreed, token = judge_greedy(head, q.draft.tokens) if self.sampling.greedy else (head[0], head[1])
+            verdicts.append(Verdict(agreed, token, shown, rows))
+            at = end
+        return verdicts
+
+    def _said(self, asked: Question, logits: torch.Tensor) -> list[torch.Tensor]:
+        """On the device: the target's own tokens [m + 1], or (agreed, next token); the overlap [m] where it counts."""
+        m, draft = len(asked.draft.tokens), asked.draft
         drafted = torch.tensor(draft.tokens, dtype=torch.int64, device=logits.device)
         if self.sampling.greedy:
             said = [logits.argmax(dim=-1)]
             if self.overlap and m:
                 said.append(_greedy_overlap(logits[:-1], drafted, draft, self.sampling))
-        else:
-            assert uniforms is not None, "sampling needs uniforms"
-            p = self.sampling.probs(logits)
-            said = [torch.stack(judge(p, drafted, draft.probs, torch.from_numpy(uniforms).to(p.device)))]
-            if self.overlap and m:
-                said.append(_overlap(p[:-1], drafted, draft.probs))
-        values = torch.cat([part.double() for part in said]).tolist()  # the round's one read of the device
-        shown = rounded(np.array(values[len(said[0]) :], np.float64)) if self.overlap else None
-        head = [int(v) for v in values[: len(said[0])]]
-        agreed, token = judge_greedy(head, draft.tokens) if self.sampling.greedy else (head[0], head[1])
-        return Verdict(agreed, token, shown, logits)
+            return said
+        assert asked.uniforms is not None, "sampling needs uniforms"
+        p = self.sampling.probs(logits)
+        said = [torch.stack(judge(p, drafted, draft.probs, torch.from_numpy(asked.uniforms).to(p.device)))]
+        if self.overlap and m:
+            said.append(_overlap(p[:-1], drafted, draft.probs))
+        return said
 
 
 @dataclass(slots=True)

@@ -59,3 +59,16 @@ def test_a_foreign_file_and_a_missing_drafter_are_refused(tmp_path: Path) -> Non
     other = Pool([DrafterInfo("new", "lookup", True, True)], [(0, 3)])
     with pytest.raises(TraceError, match="'new'"):
         MODEL.columns(other)
+
+
+def test_a_share_of_a_pass_of_several_texts_is_that_of_a_wider_one() -> None:
+    names, one = ("a",), np.ones(1)
+    widths, seconds = np.array([1.0, 4.0, 8.0, 16.0]), np.array([1.0, 1.6, 2.0, 3.6])
+    costs = CostModel(names, widths, seconds, one, one, one, one, context=10.0, verify_per_context=0.01, overhead=0.4)
+    lanes, drafted = 4, np.array([0, 1, 3])
+    share = costs.shared(lanes)
+    whole = np.array([1.6, 2.0, 3.6]) + 0.4  # passes of 4, 8 and 16 tokens
+    assert share.verify(drafted, np.full(3, 10)) == pytest.approx(whole / lanes)
+    assert share.verify(drafted, np.full(3, 30)) == pytest.approx(whole / lanes + 20 * 0.01), "its own context"
+    assert share.draft(np.array([0]), np.array([2])) == costs.draft(np.array([0]), np.array([2]))
+    assert costs.shared(1).to_json() == costs.to_json()

@@ -84,7 +84,7 @@ def test_every_second_of_a_round_is_where_it_belongs(clock: Clock) -> None:
     ledger = Ledger(pool, 2)
     played = []
     for arm, thinking in [(MODEL, 0.5), (PLAIN, 0.25), (MODEL, 0.0), (MODEL, 0.0), *[(PLAIN, 0.0)] * BUDGET]:
-        assert session.context.position.tolist() == [len(session.texts[session._at])]
+        assert session.context.position.tolist() == [len(session.texts[session.at[0]])]
         clock.now += thinking
         played.append(session.play(np.array([arm])))
         ledger.add(played[-1])

@@ -101,7 +101,7 @@ def test_every_place_where_it_can_ring(
 def test_a_closed_session_says_so_in_one_line(tiny_target: Target, tiny_drafter: Any) -> None:
     session = session_of(tiny_target, tiny_drafter)
     session.play(np.array([4]))
-    lookup = session._lane.drafters[0]
+    lookup = session._seats[0].lane.drafters[0]
     lookup.extend = lambda tokens: (_ for _ in ()).throw(KeyboardInterrupt)  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
         session.play(np.array([4]))

@@ -38,7 +38,7 @@ def run(
     seen: list[list[tuple[int, Revealed]]] = [[] for _ in PROMPTS]
     caught = 0
     while not session.done:
-        at = session._at
+        at = session.at[0]
         rounds = session.play(rng.integers(6, size=1))
         seen[at].append((len(session.texts[at]), session.reveal()))
         caught += int(rounds.catch_up[0])

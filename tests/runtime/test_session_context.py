@@ -22,7 +22,7 @@ def test_catch_up_follows_the_cache_rule(target: Target, tiny_drafter: Any) -> N
         if len(session.fresh):
             valid = {2: 0, 3: 0}
         context, arm = session.context, int(rng.integers(6))
-        prompt = session._at
+        prompt = session.at[0]
         n = len(PROMPTS[prompt][1]) + int(context.position[0])
         lag = [max(0, n - 1 - valid[d]) if d in valid else 0 for d in range(4)]
         assert context.lag is not None
@@ -45,7 +45,7 @@ def test_context_says_what_is_known_now(target: Target, tiny_drafter: Any) -> No
     session = LiveSession(target, made, pool, PROMPTS, max_new_tokens=12, reads=reads)
     proposals = 0
     while not session.done:
-        at, context = session._at, session.context
+        at, context = session.at[0], session.context
         text = PROMPTS[at][1] + session.texts[at]
         assert context.position[0] == len(session.texts[at])
         assert context.remaining[0] == 12 - len(session.texts[at])

@@ -41,7 +41,7 @@ def test_the_cost_models_clock(target: Target, tiny_drafter: Any) -> None:
     for arm in cycle(LONG, SKIP, PLAIN, LOOKUP):
         if session.done:
             break
-        context, at = session.context, session._at
+        context, at = session.context, session.at[0]
         r = session.play(np.array([arm]))
         column = 3 - max(ARMS[arm][0], 0)
         drafted, caught = int(r.drafted[0]), int(r.catch_up[0])

@@ -92,7 +92,7 @@ def test_random_trees_decode_the_text_of_plain_decoding(target: Target, temperat
         assert lane is not None
         assert lane.branches
         while not session.done:
-            at = session._at
+            at = session.at[0]
             ahead = wanted[at][len(session.texts[at]) :]
             plan = random_plan(rng, ahead, models=temperature == 0)
             rounds = session.play_plans([plan])
@@ -189,7 +189,7 @@ def test_what_a_target_ships_holds_on_every_path() -> None:
     session = LiveSession(target, drafters, pool, shipped.PROMPTS, max_new_tokens=shipped.BUDGET, plans=True)
     rng = np.random.default_rng(2)
     while not session.done:
-        at = session._at
+        at = session.at[0]
         session.play_plans([random_plan(rng, wanted[at][len(session.texts[at]) :], models=False)])
     assert session.texts == wanted
 

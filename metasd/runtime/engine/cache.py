@@ -18,6 +18,7 @@ from metasd.runtime.engine.engine import Engine
 from metasd.runtime.engine.features import Features
 from metasd.runtime.engine.forward import Mask
 from metasd.runtime.engine.stopwatch import Stopwatch
+from metasd.runtime.engine.together import Row
 from metasd.runtime.engine.trial import check
 
 Tokens = Sequence[int] | NDArray[Any]
@@ -32,17 +33,18 @@ class CachedModel:
     Raises UsageError at construction when the model's cache cannot be rolled back.
 
     features: keeps the states between layers of the cached tokens, in step with the cache; None: nobody reads them.
+    row: of an engine of several texts, whose features are the row's own; None: an engine for this text alone.
 
     Attributes:
         vocab_size: V, columns of the logits.
     """
 
-    def __init__(self, model: Any, features: Features | None = None) -> None:
+    def __init__(self, model: Any, features: Features | None = None, row: Row | None = None) -> None:
         check(model)
-        self.model, self.features = model, features
+        self.model, self.features = model, features if row is None else row.features
         self.vocab_size = int(model.config.get_text_config().vocab_size)
         self.device = torch.device(model.device)
-        self._engine = Engine(model, features)
+        self._engine: Engine | Row = Engine(model, features) if row is None else row
         self._text = np.zeros(1024, np.int64)  # the cached tokens, [0, _length) valid
         self._length = 0
         self._dirty = False
@@ -69,9 +71,15 @@ class CachedModel:
         self._dirty = False
 
     def warm(self, room: int, chains: Iterable[int], trees: Iterable[int] = ()) -> None:
-        """As ``Engine.warm``: forgets the text."""
+        """As ``Engine.warm``: forgets the text. Nothing is done once for an engine of several."""
         self.reset()
-        self._engine.warm(room, chains, trees)
+        if isinstance(self._engine, Engine):
+            self._engine.warm(room, chains, trees)
+
+    def leave(self) -> None:
+        """No text comes next here: an engine of several goes on with the others."""
+        if isinstance(self._engine, Row):
+            self._engine.engine.leave(self._engine)
 
     def shared(self, tokens: Tokens) -> int:
         """Tokens of the text ``tokens`` that are in the cache already: the longest common prefix."""
@@ -147,3 +155,18 @@ class CachedModel:
         self._engine.crop(keep)
         self._length = keep
         self._dirty = False
+
+
+def forward_together(models: Sequence[CachedModel], texts: Sequence[Tokens], rows: Sequence[int]) -> list[torch.Tensor]:
+    """``CachedModel.forward`` of each, in one pass where there are several; these are then rows of one engine."""
+    if len(models) == 1:
+        return [models[0].forward(texts[0], rows[0])]
+    given = [np.asarray(text, np.int64) for text in texts]
+    new = [text[model.rewind(text, n) :] for model, text, n in zip(models, given, rows, strict=True)]
+    places = [model._engine for model in models if isinstance(model._engine, Row)]
+    for model in models:
+        model._dirty = True
+    logits = places[0].engine.read(places, new, rows)
+    for model, tokens in zip(models, new, strict=True):
+        model.label(tokens)
+    return logits

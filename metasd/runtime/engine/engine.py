@@ -69,10 +69,15 @@ class Engine:
         self._forward.ready(ids, self._cache, mask, positions)
         start = self.watch.mark()
         logits = self._forward(ids, self._cache, rows, mask=mask, positions=positions)
-        if self.features is not None and self._tap is not None:
-            self.features.append(self._tap.taken(ids.device)[0])
+        if self._tap is not None:
+            self._keep(self._tap.taken(ids.device))
         self.watch.add(start)
         return logits
+
+    def _keep(self, states: Tensor) -> None:
+        """Take in the states [B, w, A, H] of a pass."""
+        if self.features is not None:
+            self.features.append(states[0])
 
     def crop(self, keep: int) -> None:
         """Forget all but the first ``keep`` tokens of every text."""

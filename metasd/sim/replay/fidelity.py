@@ -84,6 +84,7 @@ def check(
     costs: CostModel | None = None,
     texts: Sequence[Sequence[int]] | None = None,
     arms: Sequence[str] | None = None,
+    lanes: int = 1,
 ) -> Fidelity:
     """Compare the rounds of a live run with the replay of ``trace`` under the same policy.
 
@@ -93,12 +94,13 @@ def check(
         costs: those the run knew; its replay knows the same, whatever the trace holds.
         texts: answer tokens of each; compared with the recorded ones.
         arms: names of the arms that ``Rounds.arm`` counts, where they are not the trace's, as of plain decoding alone.
+        lanes: texts that the run decoded at once.
 
     Raises UsageError when a prompt of the run is not in the trace, or the trace was sampled: above temperature 0 run
     and replay agree in law, not round by round.
     """
     replayed = counterpart(
-        ids, trace, spec, draft_length=draft_length, reset=reset, prior=prior, budget=budget, costs=costs
+        ids, trace, spec, draft_length=draft_length, reset=reset, prior=prior, budget=budget, costs=costs, lanes=lanes
     )
     return against(live, replayed, budget=budget, texts=texts, arms=arms)
 
@@ -113,12 +115,14 @@ def counterpart(
     prior: Mapping[str, Any] | None = None,
     budget: int | None = None,
     costs: CostModel | None = None,
+    lanes: int = 1,
 ) -> Replay:
     """The replay that a run is compared with, its rounds kept. Arguments and errors are those of ``check``."""
     if trace.sampled:
         raise UsageError("the trace was sampled: a run agrees with it in law only; record one at temperature 0")
     same = replace(take_prompts(trace, positions(trace, ids)), costs=costs)
-    return replay(same, spec, draft_length=draft_length, reset=reset, prior=prior, budget=budget, keep_rounds=True)
+    how: dict[str, Any] = {"draft_length": draft_length, "reset": reset, "prior": prior, "budget": budget}
+    return replay(same, spec, at_once=lanes, keep_rounds=True, **how)
 
 
 def against(

@@ -67,6 +67,7 @@ def replay(
     costs: CostModel | None = None,
     budget: int | None = None,
     lanes: int = 256,
+    at_once: int = 1,
     keep_rounds: bool = False,
     on_rounds: Callable[[Rounds], object] | None = None,
 ) -> Replay:
@@ -76,6 +77,8 @@ def replay(
     budget: token budget of a text, at most the recorded one.
     lanes: how many texts are played side by side when the policy is reset at every prompt; results do not depend
         on it. A policy that is never reset gets one lane a seed and meets the prompts one after the other.
+    at_once: lanes that a policy which is never reset gets a seed, where a live run decodes so many texts at once: each
+        takes the next text that none has begun, and knows what was learned on itself.
     on_rounds: called with the rounds of every play, for sums that need not keep them all.
     Raises UsageError for an unknown policy or key, a draft length that was not recorded, or a reward it lacks.
     """
@@ -89,6 +92,7 @@ def replay(
     how: dict[str, Any] = {"costs": costs, "budget": budget, **played.wants(trace.overlap is not None, timed)}
     if kept == "never":
         orders = [order_of(trace, seed) for seed in which.tolist()]
+        how["sharing"] = min(at_once, len(trace))
         session = TraceSession.in_order(trace, pool, orders=orders, seeds=which.tolist(), **how)
     else:
         session = TraceSession.per_prompt(trace, pool, lanes=lanes, seeds=which.tolist(), **how)

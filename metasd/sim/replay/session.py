@@ -41,6 +41,7 @@ class TraceSession:
             caught up after every round: each round's ``catch_up`` and ``catch_up_seconds`` include it.
         censored: ``reveal`` also delivers, flagged, what is known of lengths that are cut off at the frontier.
         plans: it is played with ``play_plans``; the trace must keep its prompts' tokens.
+        sharing: lanes that take their texts from each of the queues in ``episodes``, as live lanes do from one.
 
     Attributes:
         episode_prompt, episode_seed: [E] text and seed of each episode, lane after lane; ``Rounds.prompt`` is an
@@ -64,9 +65,11 @@ class TraceSession:
         scope: str = "free",
         censored: bool = False,
         plans: bool = False,
+        sharing: int = 1,
     ) -> None:
         self.pool = trace.pool() if pool is None else pool
-        self.lanes = len(episodes)
+        self.lanes = sharing * len(episodes)
+        self._queue_of = np.repeat(np.arange(len(episodes)), sharing)
         self._trace = trace
         self._reads = frozenset(reads)
         full = feedback == "full"
@@ -101,7 +104,7 @@ class TraceSession:
     def in_order(
         cls, trace: Trace, pool: Pool | None = None, *, orders: Sequence[Any], seeds: Sequence[int], **kwargs: Any
     ) -> TraceSession:
-        """One lane a seed, each meeting the texts of its order one after the other: for ``reset=never``."""
+        """One lane a seed, or ``sharing``, meeting the texts of its order one after the other: for ``reset=never``."""
         return cls(trace, pool, episodes=orders, seeds=seeds, **kwargs)
 
     def _queue(self, episodes: Sequence[Any], seeds: Sequence[Any]) -> None:
@@ -121,10 +124,11 @@ class TraceSession:
 
     def _next(self, lanes: Ints) -> None:
         """``lanes`` go on with their next episode, or are done."""
-        more = self._cursor[lanes] < self._stop[lanes]
-        going, idle = lanes[more], lanes[~more]
-        episode = self._cursor[going]
-        self._cursor[going] += 1
+        queue = self._queue_of[lanes]
+        episode = self._cursor[queue] + np.arange(len(lanes)) - np.searchsorted(queue, queue)
+        more = episode < self._stop[queue]
+        going, idle, episode = lanes[more], lanes[~more], episode[more]
+        np.add.at(self._cursor, queue[more], 1)
         text, seed = self.episode_prompt[episode], self.episode_seed[episode]
         ids = [self._trace.ids[p] for p in text]
         pairs = list(zip(seed.tolist(), ids, strict=True))

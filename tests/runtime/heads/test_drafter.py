@@ -86,7 +86,7 @@ def test_parity_and_catch_up_while_switching(name: str, deep: Target, tmp_path: 
         if len(session.fresh):
             entries = 0
         context, arm = session.context, int(rng.integers(len(pool)))
-        n = len(PROMPTS[session._at][1]) + int(context.position[0])
+        n = len(PROMPTS[session.at[0]][1]) + int(context.position[0])
         assert context.lag is not None
         assert context.lag[0, 0] == n - 1 - entries
         rounds = session.play(np.array([arm]))
@@ -98,6 +98,27 @@ def test_parity_and_catch_up_while_switching(name: str, deep: Target, tmp_path: 
     assert session.texts == [generated(deep, prompt, 40) for _, prompt in PROMPTS]
 
 
+def test_a_head_reads_the_states_of_its_own_lane(deep: Target, tmp_path: Path) -> None:
+    wanted, drafted = [f"head:path={folder(tmp_path, 'eagle3')},draft_length=3"], []
+
+    def listening(drafter: Any, said: list[list[int]]) -> Any:
+        own = drafter.draft
+        drafter.draft = lambda length: said.append((made := own(length)).tokens) or made
+        return drafter
+
+    for lanes in (1, 3):
+        said: list[list[int]] = []
+        sets = [build_drafters(wanted, deep, draft_length=3) for _ in range(lanes)]
+        (first, *beside), pool = [[listening(d, said) for d in drafters] for drafters, _ in sets], sets[0][1]
+        session = LiveSession(deep, first, pool, PROMPTS, beside=beside, max_new_tokens=6)
+        while not session.done:
+            session.play(np.zeros(lanes, np.int64))
+        assert session.texts == [generated(deep, prompt, 6) for _, prompt in PROMPTS]
+        drafted.append(sorted(said))
+    assert drafted[0] == drafted[1]
+    assert len({tuple(tokens) for tokens in drafted[0]}) > 5
+
+
 def test_everything_is_revealed_of_a_head_and_counted(deep: Target, tmp_path: Path) -> None:
     made, pool = build_drafters([f"head:path={folder(tmp_path, 'eagle3')}", "lookup"], deep, draft_length=3)
     session = LiveSession(deep, made, pool, PROMPTS, max_new_tokens=20, feedback="full", scope="all")
@@ -106,8 +127,8 @@ def test_everything_is_revealed_of_a_head_and_counted(deep: Target, tmp_path: Pa
     cached = CachedModel(deep.model, features)
     fresh.watch(features)
     while not session.done:
-        at, before = session._at, len(session.texts[session._at])
-        session.play(np.array([session._at % 2]))
+        at, before = session.at[0], len(session.texts[session.at[0]])
+        session.play(np.array([session.at[0] % 2]))
         text, revealed = PROMPTS[at][1] + session.texts[at], session.reveal().agreement[:, 0]
         for i, agrees in enumerate(revealed):
             n = len(PROMPTS[at][1]) + before + i
