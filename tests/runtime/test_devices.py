@@ -87,8 +87,9 @@ def test_the_played_device_refuses_what_a_gpu_refuses() -> None:
         (lambda t: t.to(FAR).double()[:2], 0),
     ],
 )
-def test_the_played_device_counts_what_is_read(read: Any, count: int) -> None:
-    with FarDevice() as device:
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_the_played_device_counts_what_is_read(read: Any, count: int, mode: Any) -> None:
+    with FarDevice() as device, mode():
         there = torch.arange(3, device=FAR)
         here = torch.arange(3)
         before = device.reads

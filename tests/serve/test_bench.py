@@ -269,7 +269,7 @@ def test_counters_are_summed_over_engines_and_taken_apart() -> None:
 
 
 def test_seconds_an_output_token() -> None:
-    assert Answer(1.0, 4.0, 4, 2).per_token == 1.0
+    assert Answer(1.0, 5.0, 3, 2).per_token == 2.0
     assert Answer(1.0, 1.0, 1, 1).per_token is Answer(None, 4.0, 4, 0).per_token is None
 
 

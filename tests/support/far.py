@@ -19,6 +19,8 @@ from torch.utils import _pytree as tree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 FAR = torch.device("cuda", 0)
+NUMBERS = ("item", "__int__", "__bool__", "__float__", "__index__")
+"""What makes a number of a tensor."""
 
 
 class Far(torch.Tensor):
@@ -33,6 +35,12 @@ def _plain(value: Any) -> Any:
 
 def _far(value: Any) -> Any:
     return value.as_subclass(Far) if isinstance(value, torch.Tensor) else value
+
+
+def _scalars(index: Any) -> int:
+    """Numbers on the played device in an index, which Python's brackets read one by one."""
+    leaves = tree.tree_leaves(index)
+    return sum(isinstance(v, Far) and v.dim() == 0 and v.dtype != torch.bool for v in leaves)
 
 
 class _Event:
@@ -126,10 +134,13 @@ class FarDevice(TorchFunctionMode):
                 raise RuntimeError(f"{name}: tensors on two devices, {FAR} and cpu")
         if far and name in ("numpy", "__array__"):
             raise TypeError(f"{name}: a tensor on {FAR} cannot be read by numpy; bring it to the CPU first")
+        read = _scalars(args[1]) if far and name in ("__getitem__", "__setitem__") else int(far and name in NUMBERS)
         args, kwargs = tree.tree_map(_plain, (args, kwargs))
         ends_far = moved[-1].type == "cuda" if moved else far and name != "cpu"
+        before = self.reads
         with self.at_work() if far else contextlib.nullcontext():
             result = func(*args, **kwargs)
+        self.reads = max(self.reads, before + read)  # of which no operation tells under inference mode
         self.reads += far and (name == "tolist" or not ends_far)
         return tree.tree_map(_far, result) if ends_far else result
 
