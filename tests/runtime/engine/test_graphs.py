@@ -16,7 +16,7 @@ import torch
 
 from metasd.core.errors import UsageError
 from metasd.core.plans import Plan
-from metasd.distill.answers import greedy_answers
+from metasd.distill.answers import batch_answers
 from metasd.runtime.engine import capture, graphable, graphs, paths
 from metasd.runtime.engine.cache import CachedModel
 from metasd.runtime.engine.features import FINAL, Features
@@ -186,10 +186,10 @@ def test_states_between_layers_are_those_of_the_pass() -> None:
 def test_several_texts_at_once_are_read_as_before() -> None:
     target = as_target(tiny.llama(7, 3), tiny.tokenizer(), "tiny")
     prompts = [prompt for _, prompt in PROMPTS]
-    wanted = [a.tokens for a in greedy_answers(target, prompts, 9, lambda n: None)]
+    wanted = [a.tokens for a in batch_answers(target, prompts, 9, lambda n: None)]
     captured(target.model)
-    assert [a.tokens for a in greedy_answers(target, prompts, 9, lambda n: None)] == wanted
-    assert [a.tokens for a in greedy_answers(target, prompts[:1], 9, lambda n: None)] == wanted[:1]
+    assert [a.tokens for a in batch_answers(target, prompts, 9, lambda n: None)] == wanted
+    assert [a.tokens for a in batch_answers(target, prompts[:1], 9, lambda n: None)] == wanted[:1]
 
 
 def test_a_round_reads_the_device_once() -> None:
