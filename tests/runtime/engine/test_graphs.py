@@ -83,7 +83,7 @@ def test_chains_and_trees_decode_the_text_of_plain_decoding(kind: str) -> None:
         session = session_of(target, near, plans=True)
         before, widths = counted.captures, counted.replays
         while not session.done:
-            ahead = wanted[session._at][len(session.texts[session._at]) :]
+            ahead = wanted[session.at[0]][len(session.texts[session.at[0]]) :]
             plan = random_plan(rng, ahead, models=True)
             rounds = session.play_plans([plan])
             moved += int(rounds.accepted[0]) > 0 and plan.tokens[:1] != tuple(ahead[:1])
