@@ -29,12 +29,16 @@ class Engine:
     Raises UsageError at construction when the model's cache cannot be rolled back.
     """
 
+    captures = True
+    """Whether passes are captured where the model's are."""
+
     def __init__(self, model: Any, features: Features | None = None) -> None:
         self.model, self.features = model, features
         self.device = torch.device(model.device)
         self.watch = Stopwatch(self.device)
         self._tap = None if features is None else Tap(model, features.layers)
-        self._forward = forward_of(model, self._tap) or Forward(model, self._tap)
+        captured = forward_of(model, self._tap) if self.captures else None
+        self._forward = captured or Forward(model, self._tap)
         self._cache = self._forward.cache()
 
     @property

@@ -18,7 +18,7 @@ from torch import Tensor
 from metasd.core.errors import UsageError
 from metasd.runtime.engine.engine import Engine
 from metasd.runtime.engine.features import Features
-from metasd.runtime.engine.forward import Forward, Mask
+from metasd.runtime.engine.forward import Mask
 from metasd.runtime.engine.masks import additive
 from metasd.runtime.engine.rows import Places, RowLayer, row_cache
 from metasd.runtime.engine.stopwatch import Stopwatch
@@ -42,9 +42,11 @@ class TogetherEngine(Engine):
     The model must have passed ``check_together``.
     """
 
+    captures = False
+
     def __init__(self, model: Any, features: Sequence[Features | None]) -> None:
         super().__init__(model, features[0])
-        self._forward, self._places = Forward(model, self._tap), Places()  # passes of several texts are not captured
+        self._places = Places()
         self._cache = row_cache(model, len(features), self._places)
         self._windows = windows(model) or {}
         self._used = len(features)

@@ -76,7 +76,7 @@ def test_the_law_of_a_round_is_the_targets(sampling: Sampling, tmp_path: Path, m
         given["judge"] = [[*accept, *[0.5] * (3 - len(accept))], [own] * 3]
         draft = lane.draft(0, 2)
         assert draft.tokens == [cell[0] for cell in path]
-        verdict = lane.verify(draft)
+        [verdict] = lane.verifier.together([lane.cached], [lane.question(draft)])
         return [*draft.tokens[: verdict.agreed], verdict.next_token]
 
     given["draft"] = [0.5, 0.5]
