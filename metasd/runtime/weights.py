@@ -5,7 +5,6 @@ Every failure is one whole line that names the model and the mend.
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Collection
 from pathlib import Path
@@ -109,12 +108,9 @@ def _plan(config: Any, spec: str) -> dict[str, Any]:
             f"model {spec!r} ({type(config).__name__}) has no plan for tensor parallelism in transformers; run it "
             "without --tensor-parallel, or spread its layers with --device-map auto"
         )
-    from transformers import distributed
+    from transformers.distributed import DistributedConfig
 
-    known = inspect.signature(distributed.DistributedConfig).parameters
-    if "tp_plan" in known:
-        return {"distributed_config": distributed.DistributedConfig(tp_plan="auto")}
-    return {"tp_plan": "auto"}  # releases before 5.18 or so take it here
+    return {"distributed_config": DistributedConfig(tp_size=torch.distributed.get_world_size())}
 
 
 def _check_weights(found: dict[str, Any], spec: str) -> None:

@@ -105,7 +105,8 @@ def attention(model: Any) -> str:
 
 def spread_over(model: Any) -> int:
     """Processes that a tensor-parallel plan spreads the weights of ``model`` over; 1 for one that is whole."""
-    return int(getattr(model, "_tp_size", None) or 1)
+    mesh = getattr(model, "_device_mesh", None)  # by every release; `_tp_size` is not
+    return 1 if mesh is None else int(mesh.size())
 
 
 def packable(model: Any) -> bool:
