@@ -46,7 +46,7 @@ def expected(known: list[int], text: list[int], most: int, length: int) -> tuple
     return drafted, shares
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(prompt=texts, answer=texts, most=st.integers(1, 6), length=st.integers(1, 5))
 def test_the_text_itself_is_searched_as_a_plain_search_does(prompt, answer, most, length):
     drafter = SuffixDrafter(draft_length=5, max_match=most, keeps=0)
@@ -63,7 +63,7 @@ def test_the_text_itself_is_searched_as_a_plain_search_does(prompt, answer, most
             text.append(token)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(earlier=st.lists(texts, max_size=4), prompt=texts, answer=texts, most=st.integers(1, 5))
 def test_earlier_outputs_are_searched_too_and_the_longer_end_wins(earlier, prompt, answer, most):
     drafter = SuffixDrafter(draft_length=4, max_match=most, keeps=10_000)

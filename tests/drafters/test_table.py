@@ -17,7 +17,9 @@ from metasd.drafters.ngrams import NgramCounts, NgramTable
 
 texts = st.lists(st.integers(0, 3), max_size=30)
 corpora = st.lists(texts, max_size=5)
-slow_files = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+slow_files = settings(
+    max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 
 
 def make(corpus, **about) -> NgramTable:

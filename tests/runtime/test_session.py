@@ -39,7 +39,7 @@ def test_every_arm_gives_the_targets_greedy_text(
         assert rounds.accepted.sum() > 0
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(arms=st.lists(st.integers(0, 5), min_size=1, max_size=30), budget=st.integers(1, 40))
 def test_any_sequence_of_arms_is_lossless_and_keeps_the_books(
     target: Target, tiny_drafter: Any, expected: list[list[int]], arms: list[int], budget: int

@@ -35,7 +35,7 @@ def expected(prompt: list[int], count: int) -> list[int]:
     return text
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 1 << 30),
     rows=st.integers(1, 9),

@@ -73,7 +73,7 @@ events = st.lists(
 )
 
 
-@settings(max_examples=200 if FAST else 12, deadline=None, phases=PHASES)
+@settings(max_examples=200 if FAST else 12, phases=PHASES)
 @example(events=[("open", [0]), ("commit", [[0, 1, 1] * 5, [0], [4] * 11])], watch=True, censored=True)
 @given(events=events, watch=st.booleans(), censored=st.booleans())
 def test_kernels_say_what_drafters_say(table, events, watch, censored):

@@ -25,7 +25,7 @@ def drafters():
 tokens = st.lists(st.integers(0, 4), min_size=1, max_size=30)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(texts=st.lists(st.tuples(tokens, st.lists(tokens, max_size=4)), min_size=1, max_size=3), watched=st.booleans())
 def test_one_index_for_all_says_what_one_for_each_says(texts, watched):
     alone, models = drafters(), drafters()

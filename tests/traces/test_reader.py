@@ -49,7 +49,7 @@ class Changed:
         self.file.write_bytes(self.kept)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from([FIRST, LAST]), st.floats(0, 1, exclude_max=True), st.integers(0, 7))
 def test_a_flipped_bit_in_a_shard_is_refused_by_name(whole: Path, name: str, where: float, bit: int) -> None:
     file = whole / name
@@ -62,7 +62,7 @@ def test_a_flipped_bit_in_a_shard_is_refused_by_name(whole: Path, name: str, whe
     open_trace(whole)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.sampled_from([fmt.MANIFEST, fmt.JOURNAL]), st.floats(0, 1, exclude_max=True), st.integers(0, 7))
 def test_a_flipped_bit_in_manifest_or_journal(whole: Path, name: str, where: float, bit: int) -> None:
     """Refused by name, unless the bit changes nothing that JSON says (the case of a hex digit in an escape)."""
@@ -80,7 +80,7 @@ def test_a_flipped_bit_in_manifest_or_journal(whole: Path, name: str, where: flo
             assert ([json.loads(line) for line in lines] if name == fmt.JOURNAL else json.loads(bytes(data))) == kept
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.sampled_from([FIRST, LAST, fmt.MANIFEST]), st.floats(0, 1, exclude_max=True))
 def test_truncation_at_any_offset_is_refused_by_name(whole: Path, name: str, where: float) -> None:
     file = whole / name
@@ -226,7 +226,7 @@ def test_costs_come_along_and_damaged_ones_are_named(tmp_path: Path) -> None:
 
 
 def test_round_trip_of_any_small_trace(tmp_path_factory: pytest.TempPathFactory, same: Callable) -> None:
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     @given(
         prompts=st.integers(1, 5),
         length=st.integers(1, 6),

@@ -236,7 +236,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_any_value_in_place_of_another_is_refused_by_line_or_taken(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -30,7 +30,7 @@ def slow_grown(history, context, room):
     return found
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     st.lists(st.tuples(st.lists(st.integers(0, 2), max_size=6), st.lists(st.integers(0, 2), max_size=12)), max_size=5),
     st.lists(st.integers(0, 2), max_size=5),

@@ -71,7 +71,7 @@ def suggestions(draw, top, latest):
     return [(t, draw(st.integers(1, top)), draw(shares), draw(st.booleans()) if latest else False) for t in tokens]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(suggestions(9, True), min_size=1, max_size=2),
     st.lists(suggestions(4, False), max_size=3),
@@ -275,7 +275,7 @@ class Asked:
         self.suggest = table.suggest
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.lists(st.integers(0, 3), max_size=25), min_size=1, max_size=3),
     st.lists(st.integers(0, 3), max_size=12),

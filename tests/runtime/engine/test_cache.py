@@ -27,7 +27,7 @@ def fresh_logits(model: Any, text: list[int], rows: int) -> torch.Tensor:
         return model(torch.tensor([text])).logits[0, -rows:]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.data())
 def test_any_sequence_of_texts_gives_the_logits_of_reading_each_from_the_start(tiny_target: Target, data: Any) -> None:
     cached = CachedModel(tiny_target.model)

@@ -22,7 +22,7 @@ def rows(number: int, batch: int = 2) -> torch.Tensor:
     return torch.randn(batch, 3, number, 4)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 6)), min_size=1, max_size=8), st.booleans())
 def test_it_holds_what_the_layer_of_transformers_holds(steps: list[tuple[int, int]], halved: bool) -> None:
     kept, positions.ROOM = positions.ROOM, 4

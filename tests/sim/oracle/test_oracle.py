@@ -43,7 +43,7 @@ def run(trace, pool, p, seed, arms, **kwargs):
     return n, seconds
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10_000), st.booleans(), st.none() | st.integers(1, 9))
 def test_replaying_the_optimum_takes_exactly_so_many_rounds(make_trace, seed, sampled, budget):
     trace = make_trace(seed, lengths=(9, 1, 23, 12), sampled=sampled)

@@ -72,7 +72,7 @@ def play(session, choose):
     raise AssertionError("the session never ended")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_equals_the_definitions(make_trace, data):
     sampled = data.draw(st.booleans())
