@@ -10,20 +10,20 @@ from metasd.cli.common import TRACE_HELP, FilePath, emit, json_option, once, pro
 from metasd.core import shown
 
 QUICK_SEEDS, SEEDS = 2, 10
+NAMES = ("policies", "feedback", "choices", "shift", "switches", "together")
 
 
 @click.command("reproduce")
 @click.option(
     "--trace", "source", multiple=True, default=("reference",), show_default=True, callback=once, help=TRACE_HELP
 )
+@click.option("--shifted", metavar="TRACE", help="One of the same drafters on two-task, reworded and other prompts.")
 @click.option(
     "--out", type=FilePath, default=Path("reproduction"), show_default=True, help="Folder of what was measured."
 )
 @click.option("--page", type=FilePath, help="The page to write. Default: OUT/reproduction.md.")
 @click.option("--images", type=FilePath, help="Folder of its figures. Default: beside the page.")
-@click.option(
-    "--only", "names", multiple=True, metavar="NAME", help="policies, feedback, choices or switches (repeat)."
-)
+@click.option("--only", "names", multiple=True, metavar="NAME", help=f"{', '.join(NAMES)} (repeat).")
 @click.option(
     "--seeds", type=click.IntRange(1, 1000), help=f"Repetitions. Default: {SEEDS}, with --quick {QUICK_SEEDS}."
 )
@@ -31,6 +31,7 @@ QUICK_SEEDS, SEEDS = 2, 10
 @json_option
 def command(
     source: str,
+    shifted: str | None,
     out: Path,
     page: Path | None,
     images: Path | None,
@@ -47,18 +48,20 @@ def command(
     from metasd.traces import open_trace
 
     trace, log = open_trace(source), progress_console()
+    other = None if shifted is None else open_trace(shifted)
     used = seeds or (QUICK_SEEDS if quick else SEEDS)
 
     def said(name: str, kept: bool) -> None:
         log.print(f"{name}: {'kept from before' if kept else 'measuring'}")
 
-    found = registry.run(trace, out, names=names, seeds=used, quick=quick, said=said)
+    found = registry.run(trace, out, names=names, seeds=used, quick=quick, shifted=other, said=said)
     page = page or out / "reproduction.md"
     images = images or page.parent
     drafters = ", ".join(d.name for d in trace.drafters)
     facts = {"prompts": len(trace), "trace": trace.name, "drafters": drafters, "seeds": used}
     facts["quick"] = ", `--quick`" if quick else ""
-    called = f"metasd reproduce --trace {source}" + (" --quick" if quick else "")
+    called = f"metasd reproduce --trace {source}" + (f" --shifted {shifted}" if shifted else "")
+    called += " --quick" if quick else ""
     inside = images.relative_to(page.parent).as_posix() if images.is_relative_to(page.parent) else images.as_posix()
     text, figures = reproduction.page(found, facts, called, inside)
     if figures:

@@ -20,6 +20,7 @@ from metasd.policies.ratio import Goodput, RatioUCB
 from metasd.policies.rules import Fixed, LookupFirst, Random
 from metasd.policies.switching import UCB2, TsallisSwitch
 from metasd.policies.thompson import ThompsonBeta, ThompsonGaussian
+from metasd.policies.together import DraftWithAll
 from metasd.policies.ucb import KLUCB, MOSS, UCB1, UCBV, MetaSDUCB, UCBSpec, UCBTuned
 
 POLICIES: dict[str, type[Policy]] = {
@@ -31,6 +32,7 @@ POLICIES: dict[str, type[Policy]] = {
     "fixed": Fixed,
     "random": Random,
     "lookup-first": LookupFirst,
+    "draft-with-all": DraftWithAll,
     # of this field
     "metasd-ucb": MetaSDUCB,
     "exp3": Exp3,

@@ -50,7 +50,7 @@ def page(
         parts.append(f"## {document['title']}")
         heads = ("what", "value", "95 % interval", "the paper", "certainty", "verdict")
         rows = [_line(f) for f in document["findings"]]
-        parts.append(_table(heads, rows) if rows else "Nothing: the trace has no overlap.")
+        parts.append(_table(heads, rows) if rows else f"Nothing: {document['lacks']}.")
         for title, table in document["tables"].items():
             keys = list(table[0])
             parts.append(f"**{title}**")

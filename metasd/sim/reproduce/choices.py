@@ -1,4 +1,4 @@
-"""Experiment c: what MetaSD-UCB depends on: beta, forgetting at every prompt, draft length, number of drafters."""
+"""Experiment c: what MetaSD-UCB depends on: beta, forgetting, lengths of drafts and answers, number of drafters."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from metasd.sim.compare.matrix import Matrix
 from metasd.sim.reproduce.finding import Claim, Outcome, Setting, found, over, rate, rounds, times
 from metasd.traces.trace import Trace
 
+ANSWERS = (16, 32, 64, 128, 256, 512)
 BETAS = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
 
@@ -22,6 +23,7 @@ def run(setting: Setting) -> Outcome:
     _betas(setting, outcome)
     _lengths(setting, outcome)
     _numbers(setting, outcome)
+    _answers(setting, outcome)
     return outcome
 
 
@@ -55,6 +57,19 @@ def _lengths(setting: Setting, outcome: Outcome) -> None:
         row = {"draft length": length, "tokens per round": speed.value, "interval": speed.interval}
         row |= {"over the best single drafter": share.value, "interval of that": share.interval}
         outcome.tables.setdefault("Draft length", []).append(row)
+
+
+def _answers(setting: Setting, outcome: Outcome) -> None:
+    """Shorter answers: what trying every drafter at the start of each costs."""
+    matrix, longest = Matrix(setting.trace), int(setting.trace.lengths.max())
+    drafting = np.flatnonzero(~matrix.pool.plain)
+    name = matrix.pool.arms[drafting[matrix.rounds[:, drafting].sum(axis=0).argmin()]].name
+    for budget in [n for n in ANSWERS if n < longest] + [longest]:
+        played = setting.play("metasd-ucb", budget=budget)
+        speed, share = rate(played), times(played, setting.play(f"fixed:arm={name}", budget=budget))
+        row = {"longest answer": budget, "tokens per round": speed.value, "interval": speed.interval}
+        row |= {"over the best single drafter": share.value, "interval of that": share.interval}
+        outcome.tables.setdefault("Length of the answers", []).append(row)
 
 
 def _numbers(setting: Setting, outcome: Outcome) -> None:

@@ -23,6 +23,7 @@ def run(setting: Setting) -> Outcome:
     outcome = Outcome()
     trace = setting.trace
     if trace.overlap is None:
+        outcome.lacks = "the trace has no overlap"
         return outcome
     pool = trace.pool()
     alone = {a.name: replay(trace, f"fixed:arm={a.name}", keep_rounds=True) for a in pool.arms if a.drafter >= 0}

@@ -57,24 +57,36 @@ class Finding:
 class Outcome:
     """What an experiment found.
 
-    tables: title to rows of equal keys. maps: title to rows, columns and values of a heat map.
+    tables: title to rows of equal keys. maps: title to rows, columns and values of a heat map. lacks: why there is
+    nothing, where there is nothing.
     """
 
     findings: list[Finding] = field(default_factory=list)
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     maps: dict[str, dict[str, Any]] = field(default_factory=dict)
+    lacks: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        return {"findings": [f.to_json() for f in self.findings], "tables": self.tables, "maps": self.maps}
+        return {
+            "findings": [f.to_json() for f in self.findings],
+            "tables": self.tables,
+            "maps": self.maps,
+            "lacks": self.lacks,
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What experiments run on. seeds: repetitions of what is drawn; quick: fewer points where a sweep has many."""
+    """What experiments run on.
+
+    seeds: repetitions of what is drawn. quick: fewer points where a sweep has many. shifted: a trace of the same pool
+    on other prompts: of two tasks, reworded, of other domains.
+    """
 
     trace: Trace
     seeds: int
     quick: bool
+    shifted: Trace | None = None
 
     @property
     def trained(self) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from metasd import __version__
 from metasd.core import files, jsontext
 from metasd.core.errors import UsageError
-from metasd.sim.reproduce import choices, feedback, policies, switches
+from metasd.sim.reproduce import choices, feedback, policies, shift, switches, together
 from metasd.sim.reproduce.finding import Outcome, Setting
 from metasd.traces.trace import Trace
 
@@ -21,8 +21,10 @@ Experiment = Callable[[Setting], Outcome]
 EXPERIMENTS: dict[str, tuple[str, Experiment]] = {
     "policies": ("a. MetaSD-UCB against drafters and policies", policies.run),
     "feedback": ("b. Block divergence against block efficiency", feedback.run),
-    "choices": ("c. Beta, forgetting, draft length, number of drafters", choices.run),
+    "choices": ("c. Beta, forgetting, lengths of drafts and answers, number of drafters", choices.run),
+    "shift": ("d. Two tasks in a prompt, reworded prompts, other domains, and a router", shift.run),
     "switches": ("e. Switches, catch-up and the share of the best drafter", switches.run),
+    "together": ("f. All drafters in every round", together.run),
 }
 """Title and function of each experiment."""
 
@@ -34,6 +36,7 @@ def run(
     names: Sequence[str] = (),
     seeds: int,
     quick: bool,
+    shifted: Trace | None = None,
     said: Callable[[str, bool], object] | None = None,
 ) -> list[dict[str, Any]]:
     """Documents of the experiments ``names`` (all by default), each written to OUT/NAME.json when it is done.
@@ -45,6 +48,7 @@ def run(
         if name not in EXPERIMENTS:
             raise UsageError(f"unknown experiment {name!r}; choose among {', '.join(EXPERIMENTS)}")
     config = {"trace": trace.name, "rows": digest(trace), "seeds": seeds, "quick": quick, "metasd": __version__}
+    config["shifted"] = None if shifted is None else digest(shifted)
     files.make_folder(out)
     found = []
     for name in names or EXPERIMENTS:
@@ -53,7 +57,7 @@ def run(
         if said is not None:
             said(name, kept is not None)
         if kept is None:
-            kept = head | EXPERIMENTS[name][1](Setting(trace, seeds, quick)).to_json()
+            kept = head | EXPERIMENTS[name][1](Setting(trace, seeds, quick, shifted)).to_json()
             files.write_text(path, jsontext.dumps(kept, indent=1) + "\n")
         found.append(kept)
     return found

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from planned import gpu, session_of, step
 
-from metasd.core import clocks
 from metasd.core.costs import CostModel
 from metasd.core.errors import UsageError
 from metasd.core.plans import Judged, Plan
@@ -16,16 +16,11 @@ from metasd.core.records import Context
 from metasd.policies import make
 from metasd.sim.oracle.seconds import clairvoyant_seconds
 from metasd.sim.replay.run import replay
-from metasd.sim.replay.session import TraceSession
 from metasd.traces.find import REFERENCE, find_trace
 from metasd.traces.select import take_prompts
 
 REF = find_trace(REFERENCE)
 LENGTHS = (1, 2, 3, 4, 6, 8)
-
-
-def gpu(batch: int) -> CostModel:
-    return CostModel.load(clocks.CLOCKS / f"gpu-b{batch}.json")
 
 
 def free_pool() -> Pool:
@@ -41,22 +36,6 @@ def laddered(trace):
 @pytest.fixture(scope="module")
 def few():
     return take_prompts(REF, [0, 8, 17, 26, 40])
-
-
-def session_of(trace, policy, lanes=1, **more):
-    made = TraceSession.in_order(
-        trace, orders=[np.arange(len(trace))] * lanes, seeds=range(lanes), **policy.wants(True, True), **more
-    )
-    policy.bind(made.pool, made.lanes)
-    return made
-
-
-def step(session, policy):
-    if len(session.fresh):
-        policy.begin(session.fresh, session.keys[session.fresh])
-    plans = policy.plan(session.context, session.suggest)
-    policy.judge(session.play_plans(plans), session.judged)
-    return plans
 
 
 def test_a_saved_state_goes_on_with_the_same_plans(few):

@@ -11,11 +11,13 @@ import pytest
 from hand_trace import hand_trace
 
 from metasd.cli import main
+from metasd.cli.reproduce import NAMES
 from metasd.core.pool import DrafterInfo
 from metasd.policies.ucb import MetaSDUCB
 from metasd.sim.compare.bootstrap import Clusters, Estimate, ratio
 from metasd.sim.replay.run import replay
 from metasd.sim.reproduce import registry
+from metasd.sim.reproduce.choices import run as choices
 from metasd.sim.reproduce.choices import some_drafters
 from metasd.sim.reproduce.feedback import run as feedback
 from metasd.sim.reproduce.finding import NOT_REPRODUCED, REPRODUCED, UNKNOWN, Claim, Setting, estimate, found, judged
@@ -150,6 +152,22 @@ def test_a_part_of_the_drafters_replays_alike(iid):
     assert [d.name for d in part.drafters] == ["arm1"]
     both = [replay(t, "fixed:arm=arm1@4").ledger.rounds_of() for t in (part, iid)]
     np.testing.assert_array_equal(*both)
+
+
+def test_the_command_names_the_experiments_that_there_are():
+    assert list(registry.EXPERIMENTS) == list(NAMES)
+
+
+def test_answers_are_cut_for_both_sides(iid):
+    few = take_prompts(iid, np.arange(8))
+    rows = choices(Setting(few, 1, True)).tables["Length of the answers"]
+    assert [r["longest answer"] for r in rows] == [16, 32, 64, 128, 256]
+    for row, budget in zip(rows, (16, 32, 64, 128, 256), strict=True):
+        ours, best = (
+            replay(few, s, budget=budget).ledger.rounds_of().sum() for s in ("metasd-ucb", "fixed:arm=arm0@4")
+        )
+        assert row["over the best single drafter"] == pytest.approx(best / ours)
+        assert row["tokens per round"] == pytest.approx(8 * budget / ours)
 
 
 def test_a_run_goes_on_where_it_stopped(tmp_path, capsys, monkeypatch):
