@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from metasd.core.results import ALL
 from metasd.sim.compare.bootstrap import Clusters
 from metasd.sim.compare.comparators import arms_differ
-from metasd.sim.compare.job import POINTS, SHOWN_TOKENS, curve_prompts, edges, shown_prompts
 from metasd.sim.compare.notes import notes
 from metasd.sim.compare.outcome import Played, TraceOutcome
+from metasd.sim.compare.sums import POINTS, SHOWN_TOKENS, curve_prompts, edges, shown_prompts
 from metasd.sim.oracle.rounds import best_fixed
 from metasd.traces import Trace, texts
 from metasd.traces.alike import nearly_one

@@ -10,7 +10,7 @@ import hashlib
 import json
 import pickle
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,15 +25,12 @@ from metasd.core.costs import CostModel
 from metasd.core.errors import UsageError
 from metasd.core.ledger import Ledger
 from metasd.core.pool import Pool
-from metasd.core.records import Ints, Rounds
-from metasd.sim.replay.run import Replay, replay
+from metasd.core.records import Ints
+from metasd.sim.compare.sums import Sums
+from metasd.sim.replay.run import replay
 from metasd.traces import Trace, open_trace
 
 SCHEMA = 4
-POINTS = 48  # bins of position in curves
-CURVE_PROMPTS = 4096  # of more prompts a part, evenly spread, has its curves kept
-SHOWN_TOKENS = 240  # timelines show a text up to here
-SHOWN_ROWS = 12_800  # tokens of all texts whose timelines are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,30 +131,10 @@ class JobOutcome:
             raise UsageError(f"{path} is not a result of metasd compare ({error}); remove it") from error
 
 
-@dataclass(slots=True)
-class _Recorder:
-    """Keeps six small numbers of every round, and its seconds."""
-
-    parts: list[NDArray[np.int32]] = field(default_factory=list)
-    times: list[NDArray[np.float64]] = field(default_factory=list)
-
-    def __call__(self, rounds: Rounds) -> None:
-        columns = (rounds.prompt, rounds.position, rounds.arm, rounds.accepted, rounds.emitted, rounds.drafted)
-        self.parts.append(np.stack(columns, axis=1).astype(np.int32))
-        seconds = rounds.seconds
-        self.times.append(np.zeros(len(rounds)) if seconds is None else seconds.astype(np.float64))
-
-    def all(self) -> Ints:
-        return np.concatenate(self.parts).astype(np.int64) if self.parts else np.zeros((0, 6), np.int64)
-
-    def seconds(self) -> NDArray[np.float64]:
-        return np.concatenate(self.times) if self.times else np.zeros(0)
-
-
 def play(job: Job) -> JobOutcome:
     """Replay the job's policy. Raises UsageError as ``replay`` does."""
     trace = job.trace if isinstance(job.trace, Trace) else _open(job.trace, job.include_unaligned, job.fingerprint)
-    recorder = _Recorder()
+    sums = Sums(trace, len(trace.pool(job.draft_length)), job.first_seed)
     outcome = replay(
         trace,
         job.spec if job.pickled is None else pickle.loads(job.pickled),
@@ -167,27 +144,10 @@ def play(job: Job) -> JobOutcome:
         draft_length=job.draft_length,
         prior=job.prior,
         costs=None if job.costs is None else CostModel.from_json(dict(job.costs)),
-        on_rounds=recorder,
+        watch=sums.begin,
     )
-    return _outcome_of(job, trace, outcome, recorder.all(), recorder.seconds())
-
-
-def _outcome_of(job: Job, trace: Trace, outcome: Replay, rounds: Ints, seconds: NDArray[np.float64]) -> JobOutcome:
+    sums.flush()
     ledger = outcome.ledger
-    prompt, seed = outcome.prompt[rounds[:, 0]], outcome.seed[rounds[:, 0]]
-    X = POINTS
-    at = np.searchsorted(edges(trace), rounds[:, 1], side="right") - 1
-    curved = curve_prompts(trace)
-    kept = np.isin(prompt, curved)
-    cell = np.searchsorted(curved, prompt[kept]) * X + at[kept]
-    shape = (len(curved), X)
-    starts = np.bincount(cell, minlength=len(curved) * X).reshape(shape)
-    start_seconds = np.bincount(cell, weights=seconds[kept], minlength=len(curved) * X).reshape(shape)
-    arm_starts = np.bincount(rounds[:, 2] * X + at, minlength=len(outcome.pool) * X).reshape(-1, X)
-    first = (seed == job.first_seed) & np.isin(prompt, shown_prompts(trace)) & (rounds[:, 1] < SHOWN_TOKENS)
-    shown = np.concatenate([prompt[first, None], rounds[first, 1:5]], axis=1)
-    length = np.where(rounds[:, 5] > 0, rounds[:, 3] + 1, 0)
-    order = np.lexsort((shown[:, 1], shown[:, 0]))
     return JobOutcome(
         config=job.config(),
         settings=outcome.settings,
@@ -198,36 +158,12 @@ def _outcome_of(job: Job, trace: Trace, outcome: Replay, rounds: Ints, seconds: 
         times=ledger.times,
         arms=ledger.arms,
         credit=ledger.credit,
-        starts=starts,
-        start_seconds=start_seconds.astype(np.float64),
-        arm_starts=arm_starts,
-        accepted=np.bincount(length, minlength=trace.depth + 2),
-        shown=shown[order],
+        starts=sums.starts,
+        start_seconds=sums.start_seconds,
+        arm_starts=sums.arm_starts,
+        accepted=sums.accepted,
+        shown=sums.shown,
     )
-
-
-def edges(trace: Trace) -> Ints:
-    """[X] first position of each bin: X bins of (nearly) equal width from 0 to the longest text."""
-    return np.linspace(0, max(int(trace.lengths.max(initial=0)), POINTS), POINTS, endpoint=False).astype(np.int64)
-
-
-def curve_prompts(trace: Trace) -> Ints:
-    """[Q] ascending: the prompts whose curves are kept, all or ``CURVE_PROMPTS`` of them."""
-    at = np.linspace(0, len(trace) - 1, min(len(trace), CURVE_PROMPTS))
-    return np.unique(at.round().astype(np.int64))
-
-
-def shown_prompts(trace: Trace) -> Ints:
-    """The prompts whose timelines are kept, in the order in which room is given: the first of each domain, the second
-    of each, and so on, not the ones that look best. At least one."""
-    met: dict[str, int] = {}
-    nth = []
-    for domain in trace.domains:
-        met[domain] = met.get(domain, 0) + 1
-        nth.append(met[domain])
-    order = np.argsort(nth, kind="stable")
-    taken = np.cumsum(np.minimum(trace.lengths[order], SHOWN_TOKENS)) <= SHOWN_ROWS
-    return np.asarray(order[: max(int(taken.sum()), 1)], np.int64)
 
 
 def merge(outcomes: Sequence[JobOutcome], pool: Pool) -> tuple[Ledger, Ints]:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from metasd.sim.compare.job import curve_prompts
 from metasd.sim.compare.outcome import TraceOutcome
+from metasd.sim.compare.sums import curve_prompts
 from metasd.traces.alike import sentences
 
 

@@ -70,6 +70,7 @@ def replay(
     at_once: int = 1,
     keep_rounds: bool = False,
     on_rounds: Callable[[Rounds], object] | None = None,
+    watch: Callable[[Ints, Ints], Callable[[Rounds], object]] | None = None,
 ) -> Replay:
     """Replay ``policy`` on every prompt, under the ``seeds`` seeds from ``first_seed`` on.
 
@@ -80,6 +81,7 @@ def replay(
     at_once: lanes that a policy which is never reset gets a seed, where a live run decodes so many texts at once: each
         takes the next text that none has begun, and knows what was learned on itself.
     on_rounds: called with the rounds of every play, for sums that need not keep them all.
+    watch: makes that, from prompt and seed of each episode [E], where the sums need them.
     Raises UsageError for an unknown policy or key, a draft length that was not recorded, or a reward it lacks.
     """
     played = make(policy)
@@ -98,6 +100,8 @@ def replay(
         session = TraceSession.per_prompt(trace, pool, lanes=lanes, seeds=which.tolist(), **how)
     played.bind(pool, session.lanes, reset=kept, overlap=trace.overlap is not None)
     ledger = Ledger(pool, len(session.episode_prompt))
+    if watch is not None:
+        on_rounds = watch(session.episode_prompt, session.episode_seed)
     kept_rounds: list[Rounds] = []
     decode(session, played, ledger, on_rounds=kept_rounds.append if keep_rounds else on_rounds)
     return Replay(
