@@ -20,15 +20,15 @@ from metasd.core.prompts import Prompt
 from metasd.traces.format import COSTS, MANIFEST
 
 DRAFTERS = ("lookup", "table:path=code", "table:path=math", "table:path=chat", "skip:layers=6")
-LENGTH, BUDGET, SHORTER = 8, 128, 96
+LENGTH, BUDGET = 8, 128
 FIRST = {"two-task": 1, "reworded": 4, "eval/letters+recipes": 8}
 """Of each set of prompts, how many of every domain are recorded into reference-shifted."""
 
 
-def record(out: Path, prompts: Path | str = "reference-2", budget: int = BUDGET) -> int:
+def record(out: Path, prompts: Path | str = "reference-2") -> int:
     """Begin or go on, and measure costs where there are none. Returns the exit code of ``metasd record``."""
     words = ["record", "--prompts", str(prompts), "--out", str(out)]
-    words += ["--max-new-tokens", str(budget), "--draft-length", str(LENGTH)]
+    words += ["--max-new-tokens", str(BUDGET), "--draft-length", str(LENGTH)]
     words += [word for spec in DRAFTERS for word in ("--drafter", spec)]
     return metasd(words + ["--resume"] * (out / MANIFEST).exists())
 
@@ -51,7 +51,7 @@ def record_shifted(out: Path) -> int:
         file = Path(folder) / "shifted.jsonl"
         lines = [jsontext.dumps({"id": p.id, "domain": p.domain, "prompt": p.text}) for p in shifted()]
         file.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        return record(out, file, SHORTER)
+        return record(out, file)
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ from metasd.cli.common import TRACE_HELP, FilePath, emit, json_option, once, pro
 from metasd.core import shown
 
 QUICK_SEEDS, SEEDS = 2, 10
-NAMES = ("policies", "feedback", "choices", "shift", "switches", "together")
+NAMES = ("policies", "feedback", "choices", "shift", "switches", "every")
 
 
 @click.command("reproduce")
@@ -70,7 +70,11 @@ def command(
         files.write_text(images / name, picture)
     files.write_text(page, text)
     if as_json:
-        emit(document("reproduce", {"trace": source, "seeds": used, "quick": quick}, [], experiments=found))
+        emit(
+            document(
+                "reproduce", {"trace": source, "shifted": shifted, "seeds": used, "quick": quick}, [], experiments=found
+            )
+        )
         return
     reproduction.show_findings(found, result_console())
     click.echo(shown.line(f"page: {page}"))

@@ -60,6 +60,11 @@ class Suggest(Protocol):
         """Each source with the index in the pool of the drafter that it is of."""
         ...
 
+    @property
+    def text(self) -> Source:
+        """The text's own runs, whatever drafters the pool has: what tables look at before themselves."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:

@@ -15,7 +15,7 @@ from metasd.core.pool import DrafterInfo
 from metasd.core.specs import parameters
 from metasd.drafters.index import RECENT, ContextIndex
 from metasd.drafters.lookup import LookupDrafter
-from metasd.drafters.ngrams import Entry, NgramTable, Table
+from metasd.drafters.ngrams import ORDER, Entry, NgramTable, Table
 from metasd.drafters.table import TableDrafter
 
 MOST = 8
@@ -164,20 +164,32 @@ class LaneSources:
     def __init__(self, sources: Sequence[tuple[int, Source]]) -> None:
         self.sources = list(sources)
         self.tail: Run = ()
+        self._tokens: list[int] = []
+        self._own: TextSource | None = None
         self._texts = [s for _, s in self.sources if isinstance(s, TextSource)]
         self._reach = max((s.reach for _, s in self.sources), default=1)
 
     def begin(self, prompt: Sequence[int]) -> None:
         """Start a text."""
         self.tail = tuple(prompt[-self._reach :])
+        self._tokens, self._own = list(prompt), None
         for source in self._texts:
             source.begin(prompt)
 
     def extend(self, tokens: Sequence[int]) -> None:
         """Commit ``tokens``."""
         self.tail = (*self.tail, *tokens)[-self._reach :]
-        for source in self._texts:
+        self._tokens += tokens
+        for source in self._texts if self._own is None else [*self._texts, self._own]:
             source.extend(tokens)
+
+    @property
+    def text(self) -> TextSource:
+        """The text's own runs of up to ``ORDER`` tokens, whatever drafters there are; kept from the first call on."""
+        if self._own is None:
+            self._own = TextSource(1, ORDER)
+            self._own.begin(self._tokens)
+        return self._own
 
 
 def source_of(drafter: object) -> Source | None:

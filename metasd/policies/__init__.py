@@ -8,6 +8,7 @@ from metasd.core import specs
 from metasd.core.errors import UsageError
 from metasd.policies import plugins
 from metasd.policies.base import IndexPolicy, Policy
+from metasd.policies.draft_with_all import DraftWithAll
 from metasd.policies.drifting import GLRUCB, DiscountedUCB, SlidingWindowUCB
 from metasd.policies.explore import EpsilonGreedy, ExploreThenCommit, SequentialHalving
 from metasd.policies.exponential import Exp3, Exp3S, Exp3Spec
@@ -20,7 +21,6 @@ from metasd.policies.ratio import Goodput, RatioUCB
 from metasd.policies.rules import Fixed, LookupFirst, Random
 from metasd.policies.switching import UCB2, TsallisSwitch
 from metasd.policies.thompson import ThompsonBeta, ThompsonGaussian
-from metasd.policies.together import DraftWithAll
 from metasd.policies.ucb import KLUCB, MOSS, UCB1, UCBV, MetaSDUCB, UCBSpec, UCBTuned
 
 POLICIES: dict[str, type[Policy]] = {

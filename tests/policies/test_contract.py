@@ -9,7 +9,7 @@ from metasd.policies import POLICIES, IndexPolicy, make
 
 # A policy that cannot be made from its name alone, or not well for these short texts without end.
 SPECIAL = {"fixed": "fixed:arm=small", "sequential-halving": "sequential-halving:share=0.004"}
-# needs a trained model: test_learned.py; return plans, not arms: planner/test_planner.py, test_together.py
+# needs a trained model: test_learned.py; return plans, not arms: planner/test_planner.py, test_draft_with_all.py
 ELSEWHERE = {"sb3", "planner", "draft-with-all"}
 SPECS = {name: SPECIAL.get(name, name) for name in POLICIES if name not in ELSEWHERE}
 RULES = {"fixed", "random", "lookup-first"}

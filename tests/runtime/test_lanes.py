@@ -140,12 +140,15 @@ def test_the_turns_of_others_are_in_no_round(monkeypatch: pytest.MonkeyPatch) ->
     now = 0.0
     monkeypatch.setattr(time, "perf_counter", lambda: now)
     texts = [(name, "d", tokens) for name, tokens in PROMPTS]
-    (entrant,) = live.contenders(["fixed:arm=plain"], build, baseline=False, prior=None, lanes=LANES)
-    entrant.prepare(target_of("llama"), texts, live.Decoding(4, lanes=LANES), None)
-    for _ in texts:
+    (entrant,) = live.contenders(["random"], build, baseline=False, prior=None, lanes=LANES)
+    entrant.prepare(target_of("llama"), texts, live.Decoding(BUDGET, lanes=LANES), None)
+    waiting = 0
+    while not entrant.session.done:
         entrant.decode_one()
         now += 1000.0  # somebody else's turn; time stands still in ours
-    assert entrant.session.done
+        begun = [len(t) for t in entrant.session.texts if t]
+        waiting += len(begun) == len(texts) and not entrant.session.done
+    assert waiting > 0  # texts were under way and no prompt was read, which begins a round anew
     assert entrant.session.seconds == entrant.ledger.totals().seconds == 0.0
     assert entrant.ledger.totals().emitted == sum(map(len, entrant.session.texts))
     assert all(len(r) == 1 for r in entrant.rounds)

@@ -75,9 +75,9 @@ class Job:
         return folder / f"{_digest(self.config())}.npz"
 
 
-MEANS = ("starts", "start_seconds", "arm_starts", "accepted")
-"""What several blocks of seeds are summed over."""
-_ARRAYS = ("prompt", "seed", "arms", "credit", "shown", *MEANS)
+MEANS = ("starts", "start_seconds", "arm_starts")
+"""What several blocks of seeds are summed over, as is ``accepted``, whose length may differ."""
+_ARRAYS = ("prompt", "seed", "arms", "credit", "shown", "accepted", *MEANS)
 
 
 @dataclass(slots=True)
@@ -88,7 +88,7 @@ class JobOutcome:
     starts: [Q, X] rounds of ``curve_prompts`` begun in each bin of position, summed over the seeds.
     start_seconds: [Q, X] their seconds, zeros without a clock.
     arm_starts: [K, X] the same by arm, summed over prompts.
-    accepted: [G + 2] rounds that drafted nothing, then rounds by the length accepted.
+    accepted: [G + 2 or more] rounds that drafted nothing, then rounds by the length accepted.
     shown: [m, 5] prompt, position, arm, accepted, emitted of the first seed's rounds on the shown prompts.
     """
 

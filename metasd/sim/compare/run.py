@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from metasd.policies import POLICIES, PolicyLike, make
 from metasd.sim.compare.entrants import entrant, entrants, first_free, refuse_unknown
 from metasd.sim.compare.job import MEANS, Job, JobOutcome, fingerprint, merge
 from metasd.sim.compare.outcome import Comparison, Entry, Played, TraceOutcome
+from metasd.sim.compare.sums import added
 from metasd.sim.compare.workers import Progress, Workers, run
 from metasd.sim.oracle.regret import comparators
 from metasd.sim.oracle.rounds import expected_arm_rounds
@@ -198,5 +200,6 @@ def _played(entry: Entry, outcomes: Sequence[JobOutcome], pool: Pool) -> Played:
         seed=np.concatenate([c.seed for c in outcomes]),
         seeds=seeds,
         **{name: sum(getattr(c, name) for c in outcomes) / seeds for name in MEANS},
+        accepted=reduce(added, [c.accepted for c in outcomes]) / seeds,
         shown=outcomes[0].shown,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,8 @@ class Sums:
         starts: [Q, X] rounds of ``curve_prompts`` begun in each bin of position.
         start_seconds: [Q, X] their seconds, zeros without a clock.
         arm_starts: [K, X] rounds of each arm begun in each bin.
-        accepted: [G + 2] rounds that drafted nothing, then rounds by the length accepted.
+        accepted: [G + 2 or more] rounds that drafted nothing, then rounds by the length accepted: plans may be deeper
+            than any arm.
 
     Args:
         arms: K. first_seed: the seed whose rounds are shown.
@@ -72,7 +74,7 @@ class Sums:
         self.start_seconds += np.bincount(cell, weights=seconds[kept], minlength=size).reshape(self.starts.shape)
         self.arm_starts += np.bincount(arm * POINTS + at, minlength=self.arm_starts.size).reshape(-1, POINTS)
         length = np.where(drafted > 0, accepted + 1, 0)
-        self.accepted += np.bincount(length, minlength=len(self.accepted))
+        self.accepted = added(self.accepted, np.bincount(length))
         first = self._seed[episode] == self._first_seed
         first &= np.isin(prompt, self._shows) & (position < SHOWN_TOKENS)
         self._shown.append(np.stack([c[first] for c in (prompt, position, arm, accepted, emitted)], axis=1))
@@ -82,6 +84,12 @@ class Sums:
         """[m, 5] prompt, position, arm, accepted, emitted of the first seed's rounds on the shown prompts."""
         shown = np.concatenate(self._shown) if self._shown else np.zeros((0, 5), np.int64)
         return shown[np.lexsort((shown[:, 1], shown[:, 0]))]
+
+
+def added(one: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:
+    """Sum of two counts by length, of which one may know greater lengths."""
+    size = max(len(one), len(other))
+    return np.pad(one, (0, size - len(one))) + np.pad(other, (0, size - len(other)))
 
 
 def edges(trace: Trace) -> Ints:

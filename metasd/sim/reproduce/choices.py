@@ -10,6 +10,7 @@ import numpy as np
 from metasd.core.errors import UsageError
 from metasd.core.pool import Pool
 from metasd.sim.compare.matrix import Matrix
+from metasd.sim.oracle.rounds import fixed_arm_rounds
 from metasd.sim.reproduce.finding import Claim, Outcome, Setting, found, over, rate, rounds, times
 from metasd.traces.trace import Trace
 
@@ -61,13 +62,20 @@ def _lengths(setting: Setting, outcome: Outcome) -> None:
 
 def _answers(setting: Setting, outcome: Outcome) -> None:
     """Shorter answers: what trying every drafter at the start of each costs."""
-    matrix, longest = Matrix(setting.trace), int(setting.trace.lengths.max())
-    drafting = np.flatnonzero(~matrix.pool.plain)
-    name = matrix.pool.arms[drafting[matrix.rounds[:, drafting].sum(axis=0).argmin()]].name
+    trace, pool = setting.trace, setting.trace.pool()
+    cut = trace.lengths[~np.asarray(trace.ended)]  # nobody knows how these went on
+    longest, drafting = int(min([trace.lengths.max(), *cut])), np.flatnonzero(~pool.plain)
     for budget in [n for n in ANSWERS if n < longest] + [longest]:
+        arms = fixed_arm_rounds(trace, pool, budget=budget)[:, drafting]
+        name = pool.arms[drafting[arms.sum(axis=0).argmin()]].name
         played = setting.play("metasd-ucb", budget=budget)
         speed, share = rate(played), times(played, setting.play(f"fixed:arm={name}", budget=budget))
-        row = {"longest answer": budget, "tokens per round": speed.value, "interval": speed.interval}
+        row = {
+            "longest answer": budget,
+            "best single drafter": name,
+            "tokens per round": speed.value,
+            "interval": speed.interval,
+        }
         row |= {"over the best single drafter": share.value, "interval of that": share.interval}
         outcome.tables.setdefault("Length of the answers", []).append(row)
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from metasd import __version__
 from metasd.core import files, jsontext
 from metasd.core.errors import UsageError
-from metasd.sim.reproduce import choices, feedback, policies, shift, switches, together
+from metasd.sim.compare.job import fingerprint
+from metasd.sim.reproduce import choices, every, feedback, policies, shift, switches
 from metasd.sim.reproduce.finding import Outcome, Setting
 from metasd.traces.trace import Trace
 
@@ -24,7 +22,7 @@ EXPERIMENTS: dict[str, tuple[str, Experiment]] = {
     "choices": ("c. Beta, forgetting, lengths of drafts and answers, number of drafters", choices.run),
     "shift": ("d. Two tasks in a prompt, reworded prompts, other domains, and a router", shift.run),
     "switches": ("e. Switches, catch-up and the share of the best drafter", switches.run),
-    "together": ("f. All drafters in every round", together.run),
+    "every": ("f. All drafters in every round", every.run),
 }
 """Title and function of each experiment."""
 
@@ -42,17 +40,25 @@ def run(
     """Documents of the experiments ``names`` (all by default), each written to OUT/NAME.json when it is done.
 
     One that lies there already, of the same trace, settings and version, is taken as it is (``said`` is told so).
-    Raises UsageError for an unknown name.
+    Raises UsageError for an unknown name, and for a second trace that does not go with the first.
     """
     for name in names:
         if name not in EXPERIMENTS:
             raise UsageError(f"unknown experiment {name!r}; choose among {', '.join(EXPERIMENTS)}")
-    config = {"trace": trace.name, "rows": digest(trace), "seeds": seeds, "quick": quick, "metasd": __version__}
-    config["shifted"] = None if shifted is None else digest(shifted)
+    config = {
+        "trace": trace.name,
+        "contents": fingerprint(trace),
+        "seeds": seeds,
+        "quick": quick,
+        "metasd": __version__,
+    }
+    if shifted is not None:
+        shift.check(trace, shifted)
     files.make_folder(out)
     found = []
     for name in names or EXPERIMENTS:
-        path, head = out / f"{name}.json", {"experiment": name, "title": EXPERIMENTS[name][0], "config": config}
+        of = config | {"shifted": fingerprint(shifted)} if name == "shift" and shifted is not None else config
+        path, head = out / f"{name}.json", {"experiment": name, "title": EXPERIMENTS[name][0], "config": of}
         kept = _kept(path, head)
         if said is not None:
             said(name, kept is not None)
@@ -61,15 +67,6 @@ def run(
             files.write_text(path, jsontext.dumps(kept, indent=1) + "\n")
         found.append(kept)
     return found
-
-
-def digest(trace: Trace) -> str:
-    """A hash of what experiments read: drafters, texts, proposals, acceptance, overlap."""
-    made = hashlib.sha256(repr([(d.name, d.kind) for d in trace.drafters] + list(trace.domains)).encode())
-    for column in (trace.offsets, trace.proposed, trace.accepted, trace.accept, trace.overlap):
-        if column is not None:
-            made.update(np.ascontiguousarray(column).tobytes())
-    return made.hexdigest()[:16]
 
 
 def _kept(path: Path, head: dict[str, Any]) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from metasd.core.clocks import CLOCKS
 from metasd.core.costs import CostModel
 from metasd.sim.compare import sums
 from metasd.sim.compare.by_prompt import by_prompt, learning
@@ -17,7 +18,8 @@ from metasd.sim.compare.leaderboard import document
 from metasd.sim.compare.outcome import Comparison
 from metasd.sim.compare.run import compare
 from metasd.sim.replay.run import order_of
-from metasd.traces import Trace, synthetic
+from metasd.traces import Trace, synthetic, take_prompts
+from metasd.traces.find import REFERENCE, find_trace
 
 POLICIES = ("metasd-ucb", "random", "linucb", "fixed:arm=plain")
 
@@ -157,3 +159,16 @@ def test_memory_does_not_grow_with_rounds() -> None:
         tracemalloc.stop()
     assert outcome.counts["rounds"].sum() > 500_000
     assert peak < 10e6
+
+
+def test_a_plan_may_be_deeper_than_any_draft() -> None:
+    """More seeds than a block holds, so that blocks of different depths are put together."""
+    trace = take_prompts(find_trace(REFERENCE), [0, 9])
+    outcome = compare(
+        [trace], ["planner:objective=rounds"], 11, workers=1, costs=CostModel.load(CLOCKS / "gpu-b1.json")
+    )
+    played = outcome.traces[0].policies[0]
+    assert len(played.accepted) > trace.depth + 2
+    assert played.accepted.sum() == pytest.approx(played.count("rounds").mean(axis=0).sum())
+    np.testing.assert_array_equal(sums.added(np.array([1, 2]), np.array([1, 1, 4])), [2, 3, 4])
+    np.testing.assert_array_equal(sums.added(np.array([1, 1, 4]), np.array([1, 2])), [2, 3, 4])

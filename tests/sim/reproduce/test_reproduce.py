@@ -168,6 +168,19 @@ def test_answers_are_cut_for_both_sides(iid):
         )
         assert row["over the best single drafter"] == pytest.approx(best / ours)
         assert row["tokens per round"] == pytest.approx(8 * budget / ours)
+        assert row["best single drafter"] == "arm0@4"
+
+
+def test_answers_are_not_cut_beyond_what_the_recorder_saw(iid):
+    """A text that the recorder cut at 40 tokens bounds the budgets; the best arm is the best at each of them."""
+    few = take_prompts(iid, np.arange(8))
+    rows = slice(0, 7 * 256 + 40)
+    columns = ("tokens", "proposed", "accepted", "accept", "overlap")
+    arrays = {n: None if getattr(few, n) is None else getattr(few, n)[rows] for n in columns}
+    ended = np.array([True] * 7 + [False])
+    cut = replace(few, offsets=np.append(few.offsets[:-1], rows.stop), ended=ended, **arrays)
+    told = choices(Setting(cut, 1, True)).tables["Length of the answers"]
+    assert [r["longest answer"] for r in told] == [16, 32, 40]
 
 
 def test_a_run_goes_on_where_it_stopped(tmp_path, capsys, monkeypatch):

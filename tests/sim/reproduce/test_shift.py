@@ -7,13 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from metasd.core.costs import CostModel
 from metasd.core.errors import UsageError
 from metasd.sim.compare.matrix import Matrix
 from metasd.sim.replay.run import replay
+from metasd.sim.reproduce import registry
 from metasd.sim.reproduce.choices import some_drafters
 from metasd.sim.reproduce.finding import Setting
-from metasd.sim.reproduce.shift import DECAY, FEATURES, Router, embedded, prompts_of, run
-from metasd.traces import synthetic
+from metasd.sim.reproduce.shift import DECAY, FEATURES, Router, check, embedded, run
+from metasd.traces import synthetic, take_prompts
 
 KEYS = "tokens per round"
 
@@ -71,33 +73,34 @@ def test_a_prompt_is_counted_token_by_token_and_pair_by_pair():
     assert embedded(np.array([], np.int64))[:-1].sum() == 0
 
 
+def halves(trace):
+    """Rows of every other prompt of each domain, and of the others."""
+    domains = np.array(trace.domains, object)
+    at = {d: np.flatnonzero(domains == d) for d in sorted(set(trace.domains))}
+    return {d: rows[::2] for d, rows in at.items()}, sorted(int(p) for rows in at.values() for p in rows[1::2])
+
+
 def test_held_out_prompts_by_hand(trace):
     outcome = run(Setting(trace, 1, True))
     (row,) = outcome.tables["Tokens per round by kind of prompt"]
-    matrix, domains = Matrix(trace), np.array(trace.domains, object)
+    matrix, (learned, held) = Matrix(trace), halves(trace)
     drafting = [k for k, a in enumerate(matrix.pool.arms) if a.drafter >= 0]
-    held, routed = [], {}
-    for domain in sorted(set(trace.domains)):
-        at = np.flatnonzero(domains == domain)
-        held += at[1::2].tolist()
-        routed[domain] = min(drafting, key=lambda k: matrix.rounds[at[::2], k].sum())
+    routed = {d: min(drafting, key=lambda k, at=at: matrix.rounds[at, k].sum()) for d, at in learned.items()}
     assert len(set(routed.values())) == 2  # it matters which one is named
     emitted = trace.lengths[held].sum()
     by_router = sum(matrix.rounds[p, routed[trace.domains[p]]] for p in held)
-    assert row["prompts"], row["n"] == ("held out", 8)
-    assert row["router right"] == 1
+    assert (row["prompts"], row["n"], row["router right"]) == ("held out", 8, 1)
     assert row[f"router, {KEYS}"] == pytest.approx(emitted / by_router)
     single = min(matrix.rounds[held, k].sum() for k in drafting)
     assert row[f"best single drafter, {KEYS}"] == pytest.approx(emitted / single)
-    assert row[f"best drafter of each prompt, {KEYS}"] == pytest.approx(
-        emitted / matrix.rounds[held][:, drafting].min(axis=1).sum()
-    )
-    ours = replay(trace, "metasd-ucb")
-    assert row[f"metasd-ucb, {KEYS}"] == pytest.approx(emitted / ours.by_prompt(ours.ledger.rounds_of())[held].sum())
+    ideal = matrix.rounds[held][:, drafting].min(axis=1).sum()
+    assert row[f"best drafter of each prompt, {KEYS}"] == pytest.approx(emitted / ideal)
+    alone = take_prompts(trace, held)
     said = {f.what: f for f in outcome.findings}
-    assert said["UCB over the router, held out"].value == pytest.approx(
-        by_router / ours.by_prompt(ours.ledger.rounds_of())[held].sum()
-    )
+    for spec, name in (("metasd-ucb", "UCB"), ("default:objective=rounds", "default (rounds, cold)")):
+        took = replay(alone, spec).ledger.rounds_of().sum()  # a kept policy knows nothing of the other half
+        assert row[f"{spec}, {KEYS}"] == pytest.approx(emitted / took)
+        assert said[f"{name} over the router, held out"].value == pytest.approx(by_router / took)
 
 
 def test_kinds_of_other_prompts(trace):
@@ -108,6 +111,8 @@ def test_kinds_of_other_prompts(trace):
     assert {k: r["n"] for k, r in rows.items()} == {"held out": 8, "two tasks": 4, "reworded": 8, "untrained domain": 4}
     assert rows["two tasks"]["router right"] is None
     assert rows["untrained domain"]["router right"] is None
+    right = [n == d for n, d in zip(names, trace.domains, strict=True) if n in ("one", "two")]
+    assert 0 < rows["reworded"]["router right"] == np.mean(right) < 1
     said = [f.what for f in outcome.findings]
     assert "UCB over the best drafter of each prompt, two tasks" in said
     matrix = Matrix(trace)
@@ -117,11 +122,40 @@ def test_kinds_of_other_prompts(trace):
     assert rows["two tasks"][f"best drafter of each prompt, {KEYS}"] == pytest.approx(trace.lengths[at].sum() / best)
 
 
+def test_a_domain_of_one_prompt_is_in_no_half(trace):
+    rows = [*range(12), 12]
+    lone = replace(take_prompts(trace, np.array(rows)), domains=[*trace.domains[:12], "alone"])
+    (row,) = run(Setting(lone, 1, True)).tables["Tokens per round by kind of prompt"]
+    count = [trace.domains[:12].count(d) for d in ("one", "two")]
+    assert row["n"] == sum(n // 2 for n in count)
+
+
 def test_what_is_lacking_is_said(trace):
     bare = synthetic("two-language", prompts=8, length=40, arms=2, draft_length=4)
     assert "prompts' tokens" in run(Setting(bare, 1, True)).lacks
     assert run(Setting(replace(trace, domains=["one"] * 16), 1, True)).findings == []
+    assert run(Setting(replace(trace, domains=[str(i) for i in range(16)]), 1, True)).findings == []
     with pytest.raises(UsageError, match="does not keep its prompts' tokens"):
-        prompts_of(bare)
+        check(trace, replace(trace, prompt_tokens=None))
     with pytest.raises(UsageError, match="another pool"):
-        run(Setting(trace, 1, True, some_drafters(trace, [0, 1])))
+        check(trace, some_drafters(trace, [0, 1]))
+
+
+def test_a_second_trace_is_looked_at_before_anything_is_measured(trace, tmp_path):
+    other, said = some_drafters(trace, [0, 1]), []
+    with pytest.raises(UsageError, match="another pool"):
+        registry.run(trace, tmp_path, seeds=1, quick=True, shifted=other, said=lambda *now: said.append(now))
+    assert said == []
+
+
+def test_only_what_reads_the_second_trace_is_measured_again(trace, tmp_path):
+    told = []
+    for shifted in (None, trace):
+        how = {"seeds": 1, "quick": True, "shifted": shifted, "said": lambda *now: told.append(now)}
+        registry.run(trace, tmp_path, names=["switches", "shift"], **how)
+    assert told == [("switches", False), ("shift", False), ("switches", True), ("shift", False)]
+    flat = np.full(3, 0.1)
+    clock = CostModel(tuple(d.name for d in trace.drafters), np.array([1.0, 9.0]), flat[:2], flat, flat, flat, flat)
+    clocked = replace(trace, costs=clock)
+    registry.run(clocked, tmp_path, names=["switches"], seeds=1, quick=True, said=lambda *now: told.append(now))
+    assert told[-1] == ("switches", False)  # another clock is another trace

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 from planned import gpu, round_of, session_of, step
 
 from metasd.core.errors import UsageError
 from metasd.core.plans import ROOT
 from metasd.policies import make
-from metasd.policies.together import chain
+from metasd.policies.draft_with_all import chain, fitting
+from metasd.sim.replay.run import replay
+from metasd.sim.reproduce.choices import some_drafters
 from metasd.traces.find import REFERENCE, find_trace
 from metasd.traces.select import take_prompts
 
@@ -105,3 +110,43 @@ def test_what_it_cannot_do_is_refused(few):
         policy.plan(context, session.suggest)
     with pytest.raises(UsageError, match="plans"):
         policy.select(context)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_greatest_length_that_fits_is_taken(seed):
+    rng = np.random.default_rng(seed)
+    for _ in range(40):
+        chains = [rng.integers(0, 2, rng.integers(0, 6)).tolist() for _ in range(rng.integers(1, 4))]
+        depth, nodes = int(rng.integers(0, 5)), int(rng.integers(0, 12))
+        fits = [0]
+        for length in range(1, max([depth, *map(len, chains)]) + 1):
+            distinct = {tuple(c[:n]) for c in chains for n in range(1, length + 1) if n <= len(c)}
+            if len(distinct) + min(depth, length) <= nodes:
+                fits.append(length)
+        assert fitting(chains, depth, nodes) == max(fits)
+
+
+@pytest.mark.parametrize("names", [["table-code"], ["table-code", "table-math", "table-chat"], ["lookup"], ["skip"]])
+def test_without_lookup_tables_still_copy_from_the_text(few, names):
+    """No clock: nothing is cut, and nothing that a drafter alone would get is lost."""
+    which = [d for d, info in enumerate(few.drafters) if info.name in names]
+    pool = replace(some_drafters(few, which), costs=None)
+    alone = [replay(pool, f"fixed:arm={name}").ledger.rounds_of().sum() for name in names]
+    ours = replay(pool, "draft-with-all").ledger.rounds_of().sum()
+    if names == ["lookup"]:
+        assert ours == pytest.approx(alone[0], rel=0.02)  # which goes on copying where it began
+    elif len(names) == 1:
+        assert ours == alone[0]
+    else:
+        assert ours < min(alone)
+
+
+def test_where_not_even_one_token_of_each_fits_some_are_checked(few):
+    narrow = replace(gpu(1), widths=np.array([1.0, 3.0]), verify_seconds=np.array([0.01, 0.02]))
+    policy = make("draft-with-all")
+    session, checked = session_of(few, policy, costs=narrow), 0
+    while not session.done:
+        (plan,) = step(session, policy)
+        assert len(plan) + plan.depth <= 2
+        checked += len(plan) + plan.depth == 2
+    assert checked > 20

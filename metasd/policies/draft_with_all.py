@@ -16,10 +16,12 @@ from metasd.policies.rules import Rule
 class DraftWithAll(Rule):
     """Every round checks the chains of all free drafters, and of one model drafter, as one tree (draft-with-all).
 
-    No choice among the drafters emits more tokens a round; verification grows with the pool instead. A free drafter's
-    chain is what its source suggests, token after token, as long as its longest arm; equal beginnings are shared.
-    Where the costs of so wide a pass are not known all chains are cut to one length. A plan asks one model drafter:
-    of several the first, or the one called ``model``.
+    No choice among them emits more tokens a round; verification grows with the pool instead. A free drafter's chain is
+    as long as its longest arm; equal beginnings are shared. A table's is its own draft; of lookup it is what followed
+    the newest occurrence of the longest run, token after token. It falls short of all drafters where a free one has no
+    source (``metasd.drafters.sources``), where there are several models, since a plan asks one (the first, or the one
+    called ``model``; none above temperature 0), and where the costs of so wide a pass are not known: all chains are
+    then cut to one length.
 
     Raises UsageError where the target cannot check branches, or ``model`` is no model drafter of the pool.
     """
@@ -32,9 +34,7 @@ class DraftWithAll(Rule):
 
     def allocate(self, lanes: int, arms: int) -> None:
         pool = self.pool
-        lengths = np.zeros(len(pool.drafters), np.int64)
-        np.maximum.at(lengths, pool.drafter_of[~pool.plain], pool.draft_length[~pool.plain])
-        self._lengths: list[int] = lengths.tolist()
+        self._lengths: list[int] = pool.longest
         self._asked: list[int] = asked_lengths(pool).tolist()
         models = {pool.drafters[d].name: d for d, asked in enumerate(self._asked) if asked}
         if self.model is not None and self.model not in models:
@@ -56,24 +56,27 @@ class DraftWithAll(Rule):
 
     def _plan(self, context: Context, lane: int, suggest: Suggest) -> Plan:
         left = int(context.remaining[lane]) - 1
-        text = next((source for _, source in suggest.sources if not source.fixed), None)
+        text = suggest.text
         chains = [
             (d, chain(source, suggest.tail, min(self._lengths[d], left), text if source.fixed else None))
             for d, source in suggest.sources
         ]
-        depth = 0
-        if self._ask >= 0 and context.drafting is not None:
+        depth, nodes = 0, None if context.passes is None else context.passes.shape[1] - 1
+        if self._ask >= 0:
+            assert context.drafting is not None  # as sessions with plans fill it
             offered = int(np.isfinite(context.drafting[lane, self._ask, 1:]).sum())
             depth = max(min(offered, left, self._asked[self._ask]), 0)
-        if context.passes is not None:
-            longest = _fitting([tokens for _, tokens in chains], depth, context.passes.shape[1] - 1)
-            chains, depth = [(d, tokens[:longest]) for d, tokens in chains], min(depth, longest)
+        if nodes is not None:
+            longest = max(fitting([tokens for _, tokens in chains], depth, nodes), 1)
+            chains, depth = [(d, tokens[:longest]) for d, tokens in chains], min(depth, longest, nodes)
         tokens, parents, sources = list[int](), list[int](), list[int]()
         child: dict[tuple[int, int], int] = {}
         for drafter, drafted in chains:
             at = ROOT
             for token in drafted:
                 if (at, token) not in child:
+                    if nodes is not None and len(tokens) + depth >= nodes:
+                        break
                     child[at, token] = len(tokens)
                     tokens.append(token)
                     parents.append(at)
@@ -82,8 +85,8 @@ class DraftWithAll(Rule):
         return Plan(tuple(tokens), tuple(parents), tuple(sources), self._ask if depth else -1, depth)
 
 
-def _fitting(chains: Sequence[Sequence[int]], depth: int, nodes: int) -> int:
-    """The largest length to cut all chains and ``depth`` to, so that the tree has at most ``nodes`` nodes."""
+def fitting(chains: Sequence[Sequence[int]], depth: int, nodes: int) -> int:
+    """The greatest length to cut all chains and ``depth`` to so that the tree has at most ``nodes`` nodes; 0: none."""
     longest = max([depth, *map(len, chains)])
     for length in range(longest, 0, -1):
         runs = {tuple(tokens[:n]) for tokens in chains for n in range(1, min(length, len(tokens)) + 1)}
