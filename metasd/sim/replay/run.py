@@ -80,8 +80,7 @@ def replay(
         on it. A policy that is never reset gets one lane a seed and meets the prompts one after the other.
     at_once: lanes that a policy which is never reset gets a seed, where a live run decodes so many texts at once: each
         takes the next text that none has begun, and knows what was learned on itself.
-    on_rounds: called with the rounds of every play, for sums that need not keep them all.
-    watch: makes that, from prompt and seed of each episode [E], where the sums need them.
+    on_rounds: called with the rounds of every play. watch: makes that, from prompt and seed of each episode [E].
     Raises UsageError for an unknown policy or key, a draft length that was not recorded, or a reward it lacks.
     """
     played = make(policy)

@@ -19,6 +19,12 @@ from metasd.core.plans import Judged, Plan, Source, Tree, asked_lengths, tree_of
 from metasd.core.records import NO_END, Context, Ints, Rounds
 from metasd.drafters.sources import LaneSources, rebuilt
 from metasd.sim.replay.lanes import Lanes
+from metasd.traces.trace import Trace
+
+
+def sourceless(trace: Trace) -> list[str]:
+    """Free drafters of ``trace`` that no tree has branches of: none of their suggestions can be remade."""
+    return [d.name for d in trace.drafters if d.free and rebuilt(d) is None]
 
 
 class Trees:

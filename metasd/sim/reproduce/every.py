@@ -7,8 +7,8 @@ from typing import Any
 from metasd.core import clocks
 from metasd.core.costs import CostModel
 from metasd.core.errors import TraceError, UsageError
-from metasd.drafters.sources import rebuilt
 from metasd.sim.replay.run import Replay
+from metasd.sim.replay.trees import sourceless
 from metasd.sim.reproduce.finding import Claim, Outcome, Setting, found, over, rate, rounds, seconds, times
 from metasd.traces.trace import Trace
 
@@ -51,7 +51,7 @@ def _missing(trace: Trace, costs: CostModel | None) -> str:
     """Why ``ALL`` is less than all drafters here; empty where it is all of them."""
     pool = trace.pool()
     models = [d for d in pool.drafters if not d.free]
-    bare = [d.name for d in pool.drafters if d.free and rebuilt(d) is None]
+    bare = sourceless(trace)
     longest = sum(pool.longest)
     if len(models) > 1:
         return "a plan asks one model drafter, and the pool has several"
