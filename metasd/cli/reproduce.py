@@ -61,6 +61,7 @@ def command(
     facts = {"prompts": len(trace), "trace": trace.name, "drafters": drafters, "seeds": used}
     facts["quick"] = ", `--quick`" if quick else ""
     called = f"metasd reproduce --trace {source}" + (f" --shifted {shifted}" if shifted else "")
+    called += f" --seeds {seeds}" if seeds else ""
     called += " --quick" if quick else ""
     inside = images.relative_to(page.parent).as_posix() if images.is_relative_to(page.parent) else images.as_posix()
     text, figures = reproduction.page(found, facts, called, inside)

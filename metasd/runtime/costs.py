@@ -49,8 +49,9 @@ class Known:
 
 
 def reads_costs(policy: PolicyLike) -> bool:
-    """Whether the policy looks at what arms cost where that is known."""
-    return "cost" in make(policy).wants(overlap=True, timed=True)["reads"]
+    """Whether the policy looks at what arms cost where that is known, or plans by what passes cost."""
+    made = make(policy)
+    return "cost" in made.wants(overlap=True, timed=True)["reads"] or getattr(made, "pursues", None) == "time"
 
 
 def known(wanted: CostsLike, policies: Sequence[PolicyLike], target: Target, build: Build) -> Known:

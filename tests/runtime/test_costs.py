@@ -73,14 +73,18 @@ def test_whatever_they_depend_on_gives_others(
 
 
 def test_only_policies_that_weigh_time_are_measured_for(target: Target, measured: list[float]) -> None:
-    for policy in ("fixed:arm=plain", "fixed:arm=lookup", "metasd-ucb", "default:objective=rounds"):
+    for policy in ("fixed:arm=plain", "fixed:arm=lookup", "metasd-ucb", "default:objective=rounds", "planner:objective=rounds"):
         assert costs.known("auto", [policy], target, build) == costs.Known(None)
     assert costs.known("none", ["default"], target, build) == costs.Known(None)
     assert costs.known("auto", ["default"], target, lambda: ([], Pool([], [(-1, 0)]))) == costs.Known(None)
     assert measured == []
-    for policy in ("default", "ratio-ucb", "goodput"):
+    costs.known("auto", ["default"], target, build)
+    assert len(measured) == 1
+    for policy in ("default", "planner", "ratio-ucb", "goodput"):
+        assert costs.known("auto", [policy], target, build).costs is not None
+    for policy in ("default", "planner", "ratio-ucb", "goodput"):
         costs.known("measure", [policy], target, build)
-    assert len(measured) == 3
+    assert len(measured) == 5
 
 
 @pytest.mark.parametrize("change", ["cut", "foreign", "shape"])

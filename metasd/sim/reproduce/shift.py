@@ -83,11 +83,11 @@ def run(setting: Setting) -> Outcome:
         outcome.lacks = "the router needs prompts' tokens, and two domains with two prompts each"
         return outcome
     router, best = _trained(take_prompts(trace, learns))
-    kinds = {CLEAN: take_prompts(trace, held)}
+    parts = {CLEAN: take_prompts(trace, held)}
     if setting.shifted is not None:
         check(trace, setting.shifted)
-        kinds |= _kinds(setting.shifted, router.domains)
-    for kind, of in kinds.items():
+        parts |= kinds(setting.shifted, router.domains)
+    for kind, of in parts.items():
         _tell(outcome, kind, replace(setting, trace=of), router, best)
     return outcome
 
@@ -127,10 +127,10 @@ def _trained(trace: Trace) -> tuple[Router, dict[str, int]]:
     return Router(prompts_of(trace), list(trace.domains)), dict(zip(trace.domains, drafting[arm].tolist(), strict=True))
 
 
-def _kinds(shifted: Trace, known: list[str]) -> dict[str, Trace]:
+def kinds(shifted: Trace, known: list[str]) -> dict[str, Trace]:
     """The prompts of a second trace by their kind."""
-    kinds = np.array([REWORDED if d in known else TWO if BETWEEN in d else UNSEEN for d in shifted.domains], object)
-    return {k: take_prompts(shifted, kinds == k) for k in (TWO, REWORDED, UNSEEN) if (kinds == k).any()}
+    which = np.array([REWORDED if d in known else TWO if BETWEEN in d else UNSEEN for d in shifted.domains], object)
+    return {k: take_prompts(shifted, which == k) for k in (TWO, REWORDED, UNSEEN) if (which == k).any()}
 
 
 CLAIMS = {
