@@ -1,8 +1,8 @@
-"""Record the traces that ship: reference-2, prompts of 6 domains, 128 tokens each, and reference-shifted, other kinds.
+"""Record reference-2, which ships: 6 domains, 128 tokens a text, 5 drafters; or these on other kinds of prompts.
 
 python tools/record_reference.py OUT            # reference-2: 20 to 60 minutes; interrupted, it goes on when run again
 python tools/record_reference.py OUT --costs    # measures anew what rounds cost, nothing else
-python tools/record_reference.py OUT --shifted  # reference-shifted: two-task and reworded prompts, untrained domains
+python tools/record_reference.py OUT --shifted  # two-task, reworded, untrained: for metasd reproduce --shifted OUT
 
 Texts and counts do not depend on how busy the machine is; costs do, so measure those while it is idle.
 """
@@ -21,8 +21,8 @@ from metasd.traces.format import COSTS, MANIFEST
 
 DRAFTERS = ("lookup", "table:path=code", "table:path=math", "table:path=chat", "skip:layers=6")
 LENGTH, BUDGET = 8, 128
-FIRST = {"two-task": 1, "reworded": 4, "eval/letters+recipes": 8}
-"""Of each set of prompts, how many of every domain are recorded into reference-shifted."""
+FIRST = {"two-task": 1, "reworded": 3, "eval/letters+recipes": 6}
+"""Of each set of prompts, how many of every domain are recorded with --shifted."""
 
 
 def record(out: Path, prompts: Path | str = "reference-2") -> int:
@@ -34,7 +34,7 @@ def record(out: Path, prompts: Path | str = "reference-2") -> int:
 
 
 def shifted() -> list[Prompt]:
-    """The prompts of reference-shifted: the first of every domain of each set of ``FIRST``."""
+    """The prompts of --shifted: the first of every domain of each set of ``FIRST``."""
     chosen: list[Prompt] = []
     for name, most in FIRST.items():
         count: dict[str, int] = {}
@@ -59,7 +59,7 @@ def main() -> int:
     parser = ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("out", type=Path)
     parser.add_argument("--costs", action="store_true", help="measure costs anew")
-    parser.add_argument("--shifted", action="store_true", help="record reference-shifted instead of reference-2")
+    parser.add_argument("--shifted", action="store_true", help="other kinds of prompts instead")
     given = parser.parse_args()
     if given.costs:
         (given.out / COSTS).unlink(missing_ok=True)

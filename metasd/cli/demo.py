@@ -115,16 +115,24 @@ def _compare(folder: Path, models: Models, report: Path) -> str:
 
 
 def _draft_length(folder: Path, spec: str) -> int:
-    """The draft length at which replay, on the clock just measured, promises the most tokens a second."""
+    """The draft length at which replay, on the clock just measured, promises the most tokens a second.
+
+    To a policy of plans a draft length says nothing: the best single drafter then decides, what it is held against.
+    """
+    from metasd.policies import make
     from metasd.sim.oracle.regret import rows as rows_of
     from metasd.sim.replay.run import replay
     from metasd.traces import open_trace
 
-    trace = open_trace(folder)
-    lengths = range(1, RECORDED_LENGTH + 1)
-    speeds = [rows_of(replay(trace, spec, draft_length=n))[-1]["tokens_per_second"] for n in lengths]
+    trace, plans = open_trace(folder), make(spec).plans
+    lengths, speeds = range(1, RECORDED_LENGTH + 1), list[float]()
+    for n in lengths:
+        played = [f"fixed:arm={a.name}" for a in trace.pool(n).arms if a.drafter >= 0] if plans else [spec]
+        rows = [rows_of(replay(trace, each, draft_length=n))[-1] for each in played]
+        speeds.append(max(row["tokens_per_second"] for row in rows))
     promised = ", ".join(f"{n}: {speed:.1f}" for n, speed in zip(lengths, speeds, strict=True))
-    click.echo(f"tokens/s that replay promises, by draft length: {promised}")
+    whom = "the best single drafter" if plans else spec
+    click.echo(f"tokens/s that replay promises to {whom}, by draft length: {promised}")
     return 1 + speeds.index(max(speeds))
 
 

@@ -22,10 +22,9 @@ The paper is MetaSD (Kim, Jung, Yun, arXiv 2604.05417). Only its abstract and in
 it says of a number comes from reviews and summaries of it. Certainty: H, two or more sources agree; M, one source
 that had the full text; L, one vague source.
 
-A number has its 95 % interval over prompts (docs/theory.md, 7); of a policy that keeps what it learned, over the prompts of these
-runs. *Reproduced*: the whole interval lies where the
-paper claims. *Not reproduced*: the whole interval lies outside. Otherwise it *cannot be told*, and the reason stands
-beside it."""
+A number has its 95 % interval over prompts (docs/theory.md, 7); of a policy that keeps what it learned, over the
+prompts of these runs. *Reproduced*: the whole interval lies where the paper claims. *Not reproduced*: the whole
+interval lies outside. Otherwise it *cannot be told*, and the reason stands beside it."""
 
 
 def show_findings(documents: Sequence[Mapping[str, Any]], console: Console) -> None:

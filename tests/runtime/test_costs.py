@@ -73,7 +73,13 @@ def test_whatever_they_depend_on_gives_others(
 
 
 def test_only_policies_that_weigh_time_are_measured_for(target: Target, measured: list[float]) -> None:
-    for policy in ("fixed:arm=plain", "fixed:arm=lookup", "metasd-ucb", "default:objective=rounds", "planner:objective=rounds"):
+    for policy in (
+        "fixed:arm=plain",
+        "fixed:arm=lookup",
+        "metasd-ucb",
+        "default:objective=rounds",
+        "planner:objective=rounds",
+    ):
         assert costs.known("auto", [policy], target, build) == costs.Known(None)
     assert costs.known("none", ["default"], target, build) == costs.Known(None)
     assert costs.known("auto", ["default"], target, lambda: ([], Pool([], [(-1, 0)]))) == costs.Known(None)
