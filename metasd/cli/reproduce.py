@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from metasd import __version__
 from metasd.cli.common import TRACE_HELP, FilePath, emit, json_option, once, progress_console, result_console
 from metasd.core import shown
 
@@ -58,7 +59,13 @@ def command(
     page = page or out / "reproduction.md"
     images = images or page.parent
     drafters = ", ".join(d.name for d in trace.drafters)
-    facts = {"prompts": len(trace), "trace": trace.name, "drafters": drafters, "seeds": used}
+    facts: dict[str, object] = {
+        "version": __version__,
+        "prompts": len(trace),
+        "trace": trace.name,
+        "drafters": drafters,
+        "seeds": used,
+    }
     facts["quick"] = ", `--quick`" if quick else ""
     called = f"metasd reproduce --trace {source}" + (f" --shifted {shifted}" if shifted else "")
     called += f" --seeds {seeds}" if seeds else ""

@@ -17,6 +17,7 @@ _STYLE = {"reproduced": "green", "not reproduced": "red"}
 _INTRODUCTION = """# The paper, put to the test
 
 `{command}` wrote this page: {prompts} prompts of the trace `{trace}` ({drafters}), {seeds} seeds{quick}.
+metasd {version}; all of it is replay, which is the same on every machine.
 
 The paper is MetaSD (Kim, Jung, Yun, arXiv 2604.05417). Only its abstract and introduction could be read here; what
 it says of a number comes from reviews and summaries of it. Certainty: H, two or more sources agree; M, one source
