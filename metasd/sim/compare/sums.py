@@ -14,7 +14,7 @@ from metasd.traces import Trace
 POINTS = 48  # bins of position in curves
 CURVE_PROMPTS = 4096  # of more prompts a part, evenly spread, has its curves kept
 SHOWN_TOKENS = 240  # timelines show a text up to here
-SHOWN_ROWS = 12_800  # tokens of all texts whose timelines are kept
+SHOWN_ROWS = 10_000  # tokens of all texts whose timelines are kept
 HELD = 32_768  # rounds that wait to be summed together
 
 
