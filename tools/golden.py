@@ -11,7 +11,8 @@ from pathlib import Path
 from metasd.sim.compare.run import default_policies
 from metasd.sim.oracle.regret import rows
 from metasd.sim.replay.run import replay
-from metasd.traces.find import REFERENCE, find_trace
+from metasd.traces.find import find_trace
+from metasd.traces.shipped import REFERENCE
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "traces" / "golden.json"
 KEYS = ("rounds", "drafted", "accepted", "emitted", "switches", "catch_up")

@@ -22,8 +22,9 @@ FilePath = click.Path(path_type=Path)
 
 
 TRACE_HELP = (
-    "Folder of a recorded trace, reference or reference-2 (they ship with metasd; reference-2:part=train or test: half "
-    "of its prompts) or synthetic:kind=iid,..."
+    "Folder of a recorded trace; reference, reference-2, reference-trained, reference-shifted or reference-sampled, "
+    "which ship, or a part of one (reference-2:part=train or test, reference-trained:pool=white-box or black-box); or "
+    "synthetic:kind=iid,..."
 )
 
 COSTS_HELP = "costs.json of another machine, or a modelled clock: gpu-b1, gpu-b32."

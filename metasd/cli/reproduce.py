@@ -71,7 +71,7 @@ def command(
     called += f" --seeds {seeds}" if seeds else ""
     called += " --quick" if quick else ""
     inside = images.relative_to(page.parent).as_posix() if images.is_relative_to(page.parent) else images.as_posix()
-    text, figures = reproduction.page(found, facts, called, inside)
+    text, figures = reproduction.page(found, facts, called, inside, page.stem)
     if figures:
         files.make_folder(images)
     for name, picture in figures.items():

@@ -8,6 +8,7 @@ import click
 
 from metasd.cli.common import FilePath, emit, json_option, result_console, unaligned_option
 from metasd.core import shown
+from metasd.core.errors import UsageError
 from metasd.core.limits import LONGEST_TEXT
 
 
@@ -55,6 +56,24 @@ def split(source: str, seed: int, outs: tuple[Path, Path]) -> None:
     from metasd.traces.find import folder_of
 
     divide(folder_of(source), seed, *outs)
+
+
+@group.command("pack")
+@click.argument("source")
+@click.option("--out", type=FilePath, required=True, help="Folder of the packed trace.")
+def pack(source: str, out: Path) -> None:
+    """Write a trace anew, compressed to a fifth: for sending and shipping. It opens like any other."""
+    from metasd.traces import open_trace, save_trace
+    from metasd.traces.find import folder_of
+    from metasd.traces.reader import read_index
+
+    folder = folder_of(source)
+    if not read_index(folder).complete:
+        raise UsageError(f"the recording {source} is not complete; finish it with metasd record --resume")
+    trace = open_trace(folder, include_unaligned=True)
+    save_trace(trace, out, packed=True)
+    size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+    click.echo(shown.line(f"{out}: {len(trace)} prompts, {len(trace.tokens)} positions, {size / 1e6:.2f} MB"))
 
 
 @group.command("import")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,14 +55,27 @@ def save(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 def members(folder: Path | str) -> list[Member]:
     """The specialists of a pool, kind by kind; one over all domains only where its kind has no other."""
-    manifest, found = read(folder) or {}, list[Member]()
-    for key, kind in KINDS.items():
-        try:
-            rows = [Member(kind, str(r["domain"]), str(Path(folder) / r["file"])) for r in manifest.get(key, [])]
-        except (KeyError, TypeError):
-            rows = []
+    found = list[Member]()
+    for rows in _by_kind(folder):
         found += [m for m in rows if m.domain != TOTAL] or rows
     return found
+
+
+def made_for(path: Path | str) -> dict[str, str]:
+    """``{"domain": ...}`` of the trained specialist in a folder of a pool; empty where it is of no pool."""
+    own = Path(path).expanduser().resolve()
+    every = [m for rows in _by_kind(own.parent.parent) for m in rows if m.kind != "table"]
+    return next(({"domain": m.domain} for m in every if Path(m.path) == own), {})
+
+
+def _by_kind(folder: Path | str) -> Iterator[list[Member]]:
+    """All specialists of a pool, a list a kind; an empty one where its rows are not as they were written."""
+    manifest = read(folder) or {}
+    for key, kind in KINDS.items():
+        try:
+            yield [Member(kind, str(r["domain"]), str(Path(folder) / r["file"])) for r in manifest.get(key, [])]
+        except (KeyError, TypeError):
+            yield []
 
 
 def check_target(folder: str, name: str, revision: str, tokenizers: Collection[str]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from metasd.distill.answers import Answer
 from metasd.distill.begin import begun, config_of, layers_of, write
-from metasd.distill.states import draft_vocabulary
+from metasd.distill.states import used_most
 from metasd.distill.train import Training
 from metasd.distill.unroll import HeadLearner
 from metasd.runtime.heads.choose import open_head
@@ -22,8 +22,7 @@ class HeadMaker:
 
     def __init__(self, target: Target, answers: Mapping[str, Sequence[Answer]], how: Training) -> None:
         self.target, self.how, self.layers = target, how, layers_of(target)
-        texts = [a.prompt + a.tokens for own in answers.values() for a in own]
-        self.vocabulary = draft_vocabulary(texts, how.draft_vocabulary, target.vocab_size)
+        self.vocabulary = used_most(answers, how.draft_vocabulary, target.vocab_size)
 
     def begun(self) -> HeadLearner:
         return HeadLearner(begun(self.target, self.vocabulary, self.how.unroll, self.how.seed))

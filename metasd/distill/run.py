@@ -109,15 +109,16 @@ def _specialists(
             poolfolder.put(manifest, "tables", tables.write(folder, domain, those, target, best))
             poolfolder.save(folder, manifest)
         made["tables"] = manifest["tables"]
-    for maker in [] if how is None else _makers(kind, target, answers, how):
-        make(target, folder, manifest, answers, maker)
-        made[maker.key] = manifest[maker.key]
+    if how is not None:
+        makers = _makers(kind, target, answers, how)
+        make(target, folder, manifest, answers, makers)
+        made |= {maker.key: manifest[maker.key] for maker in makers}
     return made
 
 
 def _makers(kind: str, target: Target, answers: dict[str, list[Answer]], how: Training) -> list[Maker]:
     heads: list[Maker] = [HeadMaker(target, answers, how)] if kind in ("head", "all") else []
-    return heads + ([ModelMaker(target, how)] if kind in ("model", "all") else [])
+    return heads + ([ModelMaker(target, answers, how)] if kind in ("model", "all") else [])
 
 
 def _by_domain(prompts: Sequence[Prompt]) -> dict[str, list[Prompt]]:

@@ -7,8 +7,9 @@ all about 2 A H bytes a token of prompt and answer, and 200 a token of the answe
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -44,31 +45,51 @@ class Sample:
         return len(self.tokens) - self.first
 
 
-def sampled(target: Target, answers: Iterable[Answer], layers: Sequence[int], vocabulary: Tensor) -> list[Sample]:
-    """One sample an answer; ``vocabulary`` [Vd] ids of the draft tokens. Answers too short to learn from are left out.
+class Reads(Protocol):
+    """What a learner reads.
 
-    layers: as ``hidden_states`` counts them, in the head's order; none for what reads tokens alone.
+    layers: states of the target, as ``hidden_states`` counts them, in the learner's order; none where it reads tokens
+    alone. vocabulary: [Vd] ids of the tokens that it can draft.
     """
-    cached, made = CachedModel(target.model, Features(sorted(set(layers))) if layers else None), list[Sample]()
-    chosen = vocabulary.to(target.device)
-    places = torch.full((target.vocab_size,), -1, device=target.device)
-    places[chosen] = torch.arange(len(chosen), device=target.device)
+
+    layers: Sequence[int]
+    vocabulary: Tensor
+
+
+def sampled(target: Target, answers: Iterable[Answer], readers: Sequence[Reads]) -> list[list[Sample]]:
+    """For each of ``readers`` one sample an answer, all from one pass over it; answers too short are left out."""
+    layers = sorted({i for reader in readers for i in reader.layers})
+    cached = CachedModel(target.model, Features(layers) if layers else None)
+    views, made = [_View(reader, target) for reader in readers], [list[Sample]() for _ in readers]
     for answer in answers:
-        tokens, first = answer.prompt + answer.tokens, len(answer.prompt)
+        tokens = answer.prompt + answer.tokens
         if len(tokens) < 3 or not answer.tokens:
             continue
         cached.reset()
         logits = cached.forward(tokens, len(answer.tokens) + 1)[:-1]
-        kept_states = cached.features
+        for view, own in zip(views, made, strict=True):
+            own.append(view.sample(tokens, len(answer.prompt), logits, cached.features))
+    return made
+
+
+class _View:
+    """One reader's samples of a target."""
+
+    def __init__(self, reader: Reads, target: Target) -> None:
+        self._layers, self._chosen = reader.layers, reader.vocabulary.to(target.device)
+        self._places = torch.full((target.vocab_size,), -1, device=target.device)
+        self._places[self._chosen] = torch.arange(len(self._chosen), device=target.device)
+
+    def sample(self, tokens: list[int], first: int, logits: Tensor, kept: Features | None) -> Sample:
+        """logits: [T, V], those of the answer. kept: states of the pass, of at least this reader's layers."""
         none = logits.new_zeros(len(tokens) - 2, 0)
-        states = none if kept_states is None else kept_states.rows(layers, 0, len(tokens) - 2)
+        states = none if kept is None or not self._layers else kept.rows(self._layers, 0, len(tokens) - 2)
         narrow = states.to(torch.float16)
         states = states.float() if narrow.isinf().any() else narrow
-        inside = places[logits.argmax(-1)] >= 0
-        best = logits[:, chosen].float().topk(min(LIKELIEST, len(chosen)), -1)
-        kept = (states, best.indices, best.values.softmax(-1).to(torch.float16), inside)
-        made.append(Sample(torch.tensor(tokens), first, *(t.cpu().clone() for t in kept)))
-    return made
+        inside = self._places[logits.argmax(-1)] >= 0
+        best = logits[:, self._chosen].float().topk(min(LIKELIEST, len(self._chosen)), -1)
+        shares = best.values.softmax(-1).to(torch.float16)
+        return Sample(torch.tensor(tokens), first, *(t.cpu().clone() for t in (states, best.indices, shares, inside)))
 
 
 def draft_vocabulary(texts: Iterable[Sequence[int]], size: int, vocabulary: int) -> Tensor:
@@ -78,3 +99,8 @@ def draft_vocabulary(texts: Iterable[Sequence[int]], size: int, vocabulary: int)
     others = (token for token in range(vocabulary) if token not in used)
     chosen = [*often[:size], *(token for _, token in zip(range(max(size - len(often), 0)), others, strict=False))]
     return torch.tensor(sorted(chosen))
+
+
+def used_most(answers: Mapping[str, Sequence[Answer]], size: int, vocabulary: int) -> Tensor:
+    """``draft_vocabulary`` of the answers of all domains and their prompts."""
+    return draft_vocabulary((a.prompt + a.tokens for own in answers.values() for a in own), size, vocabulary)

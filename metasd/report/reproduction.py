@@ -42,9 +42,9 @@ def show_findings(documents: Sequence[Mapping[str, Any]], console: Console) -> N
 
 
 def page(
-    documents: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], command: str, images: str
+    documents: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], command: str, images: str, stem: str
 ) -> tuple[str, dict[str, str]]:
-    """The page, and its figures by file name, which it looks for in the folder ``images``."""
+    """The page, and its figures by file name (``stem`` in front), which it looks for in the folder ``images``."""
     figures: dict[str, str] = {}
     parts = [_INTRODUCTION.format(**facts, command=command)]
     for document in documents:
@@ -57,7 +57,7 @@ def page(
             parts.append(f"**{title}**")
             parts.append(_table(keys, [[_cell(row[k]) for k in keys] for row in table]))
         for n, (title, drawn) in enumerate(document["maps"].items()):
-            name = f"reproduction-{document['experiment']}{n or ''}.svg"
+            name = f"{stem}-{document['experiment']}{n or ''}.svg"
             figures[name] = heatmap(title, drawn["rows"], drawn["columns"], drawn["values"])
             parts.append(f"![{title}]({PurePath(images, name).as_posix()})")
     return "\n\n".join(parts) + "\n", figures

@@ -78,7 +78,7 @@ def model(path: str, name: str | None = None, revision: str | None = None) -> Op
         target = opening.target
         loaded = _loaded(path, str(target.device), target.dtype, revision)
         same_tokenizer(target, path, loaded.tokenizer)
-        settings = {"path": loaded.name, "revision": loaded.revision}
+        settings = {"path": loaded.name, "revision": loaded.revision} | poolfolder.made_for(path)
         info = DrafterInfo(name or loaded.name, "model", free=False, deterministic=False, settings=settings)
         return ModelDrafter(
             info, loaded.model, vocab_size=target.vocab_size, sampling=opening.sampling, seed=opening.seed

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache
-from importlib.resources import files
 from pathlib import Path
 
-import numpy as np
-
 from metasd.core import specs
-from metasd.core.errors import TraceError, UsageError
+from metasd.core.errors import UsageError
 from metasd.traces.format import MANIFEST
 from metasd.traces.reader import read_trace
-from metasd.traces.select import take_prompts
+from metasd.traces.shipped import REFERENCE, SHIPPED, is_part, part, shipped
 from metasd.traces.synth import synthetic
 from metasd.traces.trace import Trace
 
-REFERENCE, LARGER = "reference", "reference-2"
-SHIPPED = (REFERENCE, LARGER)
-"""Traces that ship with the package; the larger one is newer, with longer texts."""
-PARTS = ("train", "test")
-"""Halves of ``LARGER``: prompts numbered up to ``TRAIN`` in their domain, on which settings were chosen; the others."""
-TRAIN = 8
 SYNTHETIC = "synthetic"
 _registered: dict[str, Trace] = {}
 
@@ -37,8 +27,9 @@ def open_trace(source: str | Path, verify: bool = False, include_unaligned: bool
     """The trace that ``source`` means.
 
     Args:
-        source: a name of ``register_trace``; ``reference`` or ``reference-2``, which ship with the package, or half
-            of the latter's prompts, ``reference-2:part=train`` and ``reference-2:part=test``;
+        source: a name of ``register_trace``; one that ships (``SHIPPED``), or a part of it: half of the prompts,
+            ``reference-2:part=train`` or ``part=test``, or some of the drafters, ``reference-trained:pool=white-box``
+            or ``pool=black-box`` (and of the two behind it);
             ``synthetic:kind=iid,...`` with the arguments of ``metasd.traces.synthetic``; or a folder.
         include_unaligned: also prompts whose columns were recorded on another text than the trace's.
         verify: check the sha256 of shards of any size; small ones are always checked.
@@ -49,7 +40,7 @@ def open_trace(source: str | Path, verify: bool = False, include_unaligned: bool
     if name in _registered:
         return _registered[name]
     if isinstance(source, str) and _made(source):
-        return _synthetic(source) if source.partition(":")[0] == SYNTHETIC else _part(source)
+        return _synthetic(source) if source.partition(":")[0] == SYNTHETIC else part(source)
     return read_trace(folder_of(source), include_unaligned=include_unaligned, verify=verify)
 
 
@@ -79,30 +70,9 @@ def folder_of(source: str | Path) -> Path:
     return shipped(str(source))
 
 
-def shipped(name: str = REFERENCE) -> Path:
-    """The folder of a trace of ``SHIPPED``. Raises TraceError where the installation has none."""
-    folder = Path(str(files("metasd") / "data" / name))
-    if not folder.is_dir():
-        raise TraceError(f"this installation ships no {name} trace; give a folder or synthetic:kind=iid")
-    return folder
-
-
 def _made(source: str) -> bool:
     """Whether the name stands for a trace that is made when it is opened."""
-    name, colon, _ = source.partition(":")
-    return name == SYNTHETIC or (bool(colon) and name in SHIPPED)
-
-
-def _part(source: str) -> Trace:
-    """A half of the larger reference, as a trace in memory."""
-    name, settings = specs.parse(source)
-    part = settings.pop("part", None)
-    if name != LARGER or part not in PARTS or settings:
-        raise UsageError(f"trace {source!r} is unknown; there is {LARGER}:part={f' and {LARGER}:part='.join(PARTS)}")
-    whole = open_trace(shipped(LARGER))
-    numbers = np.array([int(prompt.rpartition("-")[2]) for prompt in whole.ids])
-    half = take_prompts(whole, (numbers > TRAIN) == (part == "test"))
-    return replace(half, path=None, manifest={**half.manifest, "part": f"{LARGER}, {part}"})
+    return source.partition(":")[0] == SYNTHETIC or is_part(source)
 
 
 def _synthetic(source: str) -> Trace:

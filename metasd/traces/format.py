@@ -5,7 +5,7 @@ A trace is a folder::
     manifest.json        what was recorded and how; rewritten once, when the recording is complete
     journal.jsonl        one line for each committed shard, appended and synced after the shard
     journal.N.jsonl      the same of process N, while several record; gone when the recording is complete
-    shards/NNNNNN.safetensors
+    shards/NNNNNN.safetensors, or .safetensors.xz where it was packed (metasd trace pack)
     costs.json           optional: seconds, apart from acceptance (metasd.core.costs)
     texts.jsonl          optional: the text of every answer token (metasd.traces.texts)
 

@@ -15,16 +15,11 @@ from metasd.core.errors import UsageError
 from metasd.core.signals import F
 from metasd.traces import format as fmt
 
-ROW_FIELDS = (
-    "proposed",
-    "accepted",
-    "accept",
-    "overlap",
-    "confidence",
-    "draft_tokens",
-    "signals",
-    "margin",
-)
+DEPTH_FIELDS = ("accept", "overlap", "confidence", "draft_tokens")
+"""Columns whose axes are row, drafter and depth."""
+DRAFTER_FIELDS = ("proposed", "accepted", *DEPTH_FIELDS, "signals")
+"""Columns whose second axis is the drafter."""
+ROW_FIELDS = (*DRAFTER_FIELDS, "margin")
 
 
 @dataclass(slots=True)

@@ -24,8 +24,8 @@ _OWN = ("complete", "totals", "shards", "unaligned", "digest", "writer", "config
 """Manifest keys that speak of the files, not of what was recorded."""
 
 
-def save_trace(trace: Trace, out: str | Path) -> Path:
-    """Write ``trace`` into the new folder ``out`` as one shard, which opens as a memory map.
+def save_trace(trace: Trace, out: str | Path, *, packed: bool = False) -> Path:
+    """Write ``trace`` into the new folder ``out`` as one shard, which opens as a memory map; ``packed``: compressed.
 
     Made under another name beside ``out`` and renamed when whole. Raises UsageError when ``out`` holds files,
     FileError when it cannot be written.
@@ -33,7 +33,7 @@ def save_trace(trace: Trace, out: str | Path) -> Path:
     out = Path(out)
     refuse_used(out)
     with files.new_folder(out) as made:
-        _write(trace, made)
+        _write(trace, made, packed)
     return out
 
 
@@ -60,8 +60,8 @@ def split(path: str | Path, seed: int, out_a: str | Path, out_b: str | Path) -> 
     return Path(out_a), Path(out_b)
 
 
-def _write(trace: Trace, made: Path) -> None:
-    name = fmt.shard_name(0)
+def _write(trace: Trace, made: Path, packed: bool) -> None:
+    name = fmt.shard_name(0) + shard.PACKED * packed
     sha256, size = shard.write(made / fmt.SHARDS / name, _tensors(trace), metadata(trace.ids, trace.domains))
     present = [n for n in fmt.OPTIONAL if getattr(trace, n) is not None]
     entry = {

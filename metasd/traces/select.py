@@ -1,4 +1,4 @@
-"""Some prompts of a trace as a trace of its own, and halves by prompt. Knows arrays, not files."""
+"""Some prompts or drafters of a trace as a trace of its own, and halves by prompt. Knows arrays, not files."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metasd.core.errors import UsageError
+from metasd.core.pool import Pool
 from metasd.core.records import Ints
-from metasd.traces.rows import ROW_FIELDS
+from metasd.traces.rows import DEPTH_FIELDS, DRAFTER_FIELDS, ROW_FIELDS
 from metasd.traces.trace import Trace
 
 
@@ -41,6 +42,32 @@ def take_prompts(trace: Trace, indices: Sequence[int] | NDArray[Any]) -> Trace:
         column_text=None if trace.column_text is None else trace.column_text[picked],
         manifest={**trace.manifest, "unaligned": [name for name in ids if name in listed]},
         **rows,
+    )
+
+
+def take_drafters(trace: Trace, drafters: Sequence[int]) -> Trace:
+    """``trace`` with the columns, in that order, and arms of ``drafters`` (indices). Raises UsageError without any.
+
+    Costs stay whole: they go by name, and the target's are everybody's.
+    """
+    if not len(drafters):
+        raise UsageError("a trace needs at least one drafter")
+    new = {-1: -1} | {d: i for i, d in enumerate(drafters)}
+    arms = [(new[a.drafter], a.draft_length) for a in trace.pool().arms if a.drafter in new]
+    pool, lengths = Pool([trace.drafters[d] for d in drafters], arms), np.asarray(trace.draft_lengths)[drafters]
+    columns: dict[str, Any] = {}
+    for name in (*DRAFTER_FIELDS, "column_text"):
+        column = getattr(trace, name)
+        if column is not None:
+            own = column[:, drafters]
+            columns[name] = np.ascontiguousarray(own[..., : lengths.max()] if name in DEPTH_FIELDS else own)
+    kept = {k: v for k, v in trace.manifest.items() if k not in ("pool", "draft_lengths")}
+    return replace(
+        trace,
+        drafters=pool.drafters,
+        draft_lengths=lengths,
+        manifest=kept | {"pool": pool.to_json()},
+        **columns,
     )
 
 

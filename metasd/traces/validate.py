@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load
 
 from metasd.core.costs import CostModel
 from metasd.core.errors import TraceError
 from metasd.core.records import NO_END, Ints, StopReason, settle
 from metasd.traces import format as fmt
-from metasd.traces import texts
+from metasd.traces import shard, texts
 from metasd.traces.alike import alike
 from metasd.traces.reader import Shard, TraceIndex, load_shard, read_index, read_trace
 from metasd.traces.trace import Trace
@@ -81,12 +82,19 @@ def _check_journal(index: TraceIndex) -> None:
 def _check_library(loaded: Shard) -> None:
     """The safetensors library must see the same arrays."""
     try:
-        with safe_open(loaded.file, framework="numpy") as file:
-            seen = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no mapping
+        seen = _shapes(loaded.file)
     except (SafetensorError, OSError) as error:
         raise TraceError(f"{loaded.file}: safetensors refuses it ({error}); restore it or record again") from error
     if seen != {name: column.shape for name, column in loaded.tensors.items()}:
         raise TraceError(f"{loaded.file}: safetensors reads other arrays in it; restore it or record again")
+
+
+def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """Shape of every array of a shard, by the safetensors library; one that is not packed is not read whole."""
+    if file.suffix == shard.PACKED:
+        return {name: tuple(column.shape) for name, column in load(shard.content(file).tobytes()).items()}
+    with safe_open(file, framework="numpy") as opened:
+        return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118 - no mapping
 
 
 def _check_shard(loaded: Shard, index: TraceIndex) -> Counter[str]:

@@ -7,7 +7,8 @@ import pytest
 from metasd.cli import demo
 from metasd.sim.replay.run import replay
 from metasd.traces import Trace
-from metasd.traces.find import REFERENCE, find_trace, shipped
+from metasd.traces.find import find_trace
+from metasd.traces.shipped import REFERENCE, shipped
 
 
 def fastest(trace: Trace, spec: str, length: int) -> float:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,14 @@ _spec.loader.exec_module(killed)
 HOW: Training = killed.TRAINING
 
 
+@dataclass
+class Reads:
+    """What is asked of ``sampled``."""
+
+    layers: tuple[int, ...]
+    vocabulary: torch.Tensor
+
+
 @pytest.fixture(scope="module")
 def target() -> Target:
     return killed.target()
@@ -71,7 +79,7 @@ def answers(pool: Path) -> dict[str, list[Answer]]:
 def samples_of(target: Target, pool: Path) -> list[Sample]:
     own = [a for part in answers(pool).values() for a in part]
     vocabulary = draft_vocabulary([a.prompt + a.tokens for a in own], HOW.draft_vocabulary, target.vocab_size)
-    return sampled(target, own, layers_of(target), vocabulary)
+    return sampled(target, own, [Reads(layers_of(target), vocabulary)])[0]
 
 
 def test_a_trained_head_drafts_what_the_untrained_does_not(target: Target, pool: Path) -> None:
@@ -81,7 +89,7 @@ def test_a_trained_head_drafts_what_the_untrained_does_not(target: Target, pool:
     texts = [a.prompt + a.tokens for own in answers(pool).values() for a in own]
     vocabulary = draft_vocabulary(texts, HOW.draft_vocabulary, target.vocab_size)
     for domain, own in answers(pool).items():
-        held = split(sampled(target, own, layers_of(target), vocabulary), HOW.held_out)[1]
+        held = split(sampled(target, own, [Reads(layers_of(target), vocabulary)])[0], HOW.held_out)[1]
         assert len(held) == rows[domain]["held_out"] == 2
         fresh = judge(HeadLearner(begun(target, vocabulary, HOW.unroll, 0)), held, HOW)
         for made in (rows[domain], rows["all"]):
@@ -135,7 +143,7 @@ def test_a_step_behind_a_start_is_the_heads_own_draft(target: Target, pool: Path
 def test_the_loss_is_the_cross_entropy_to_the_targets_opinion(target: Target, pool: Path) -> None:
     """One sample, step by step in plain sums; only where the target's choice can be drafted."""
     own = [a for part in answers(pool).values() for a in part]
-    sample = sampled(target, own[-1:], layers_of(target), torch.arange(2, 18))[0]
+    ((sample,),) = sampled(target, own[-1:], [Reads(layers_of(target), torch.arange(2, 18))])
     head = begun(target, torch.arange(2, 18), HOW.unroll, 0)
     batch = joined([sample], 2, head.device, torch.float32)
     logits = [torch.randn(sample.answer, 16, generator=torch.Generator().manual_seed(i)) for i in (1, 2)]
@@ -154,7 +162,8 @@ def test_the_loss_is_the_cross_entropy_to_the_targets_opinion(target: Target, po
 
 def test_samples_hold_the_targets_states_and_choices(target: Target, pool: Path) -> None:
     answer = answers(pool)["odd"][0]
-    (sample,) = sampled(target, [answer], layers_of(target), torch.arange(3, 19))
+    everything = Reads((), torch.arange(target.vocab_size))
+    (sample,), (bare,) = sampled(target, [answer], [Reads(layers_of(target), torch.arange(3, 19)), everything])
     tokens = answer.prompt + answer.tokens
     out = target.model(torch.tensor([tokens]), output_hidden_states=True)
     states = torch.cat([out.hidden_states[i][0] for i in layers_of(target)], -1)[:-2]
@@ -164,6 +173,9 @@ def test_samples_hold_the_targets_states_and_choices(target: Target, pool: Path)
     assert sample.inside.tolist() == [3 <= t < 19 for t in answer.tokens]
     shares = torch.zeros(len(answer.tokens), 16).scatter(1, sample.ids, sample.shares.float())
     assert torch.allclose(shares, logits[:, 3:19].softmax(-1), atol=1e-3)
+    assert bare.states.shape == (len(tokens) - 2, 0)
+    assert bare.inside.all()
+    assert bare.ids[:, 0].tolist() == answer.tokens
 
 
 def test_a_vocabulary_is_what_is_used_most_filled_with_low_ids() -> None:
@@ -227,6 +239,9 @@ def test_training_stops_where_it_gets_no_better(target: Target, pool: Path, tmp_
 def test_a_pool_drafts_and_is_refused_for_another_target(target: Target, pool: Path) -> None:
     made, arms = build_drafters([str(pool)], target)
     assert [d.info.name for d in made] == ["table-even", "table-odd", "head-even", "head-odd"]
+    assert [d.info.settings["domain"] for d in made] == ["even", "odd"] * 2
+    over_all, _ = build_drafters([f"head:path={pool / 'heads' / 'all'}"], target)
+    assert over_all[0].info.settings["domain"] == "all"
     text = target.encode("w5 w9 w7")
     session = LiveSession(target, made, arms, [("p", text)], max_new_tokens=20)
     rng, drafted = np.random.default_rng(1), 0

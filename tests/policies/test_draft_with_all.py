@@ -13,9 +13,9 @@ from metasd.core.plans import ROOT
 from metasd.policies import make
 from metasd.policies.draft_with_all import chain, fitting
 from metasd.sim.replay.run import replay
-from metasd.sim.reproduce.choices import some_drafters
-from metasd.traces.find import REFERENCE, find_trace
-from metasd.traces.select import take_prompts
+from metasd.traces.find import find_trace
+from metasd.traces.select import take_drafters, take_prompts
+from metasd.traces.shipped import REFERENCE
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ def test_the_greatest_length_that_fits_is_taken(seed):
 def test_without_lookup_tables_still_copy_from_the_text(few, names):
     """No clock: nothing is cut, and nothing that a drafter alone would get is lost."""
     which = [d for d, info in enumerate(few.drafters) if info.name in names]
-    pool = replace(some_drafters(few, which), costs=None)
+    pool = replace(take_drafters(few, which), costs=None)
     alone = [replay(pool, f"fixed:arm={name}").ledger.rounds_of().sum() for name in names]
     ours = replay(pool, "draft-with-all").ledger.rounds_of().sum()
     if names == ["lookup"]:

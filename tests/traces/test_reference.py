@@ -15,7 +15,8 @@ from metasd.sim.oracle.regret import rows
 from metasd.sim.oracle.rounds import clairvoyant_rounds, fixed_arm_rounds
 from metasd.sim.replay.run import replay
 from metasd.traces import validate
-from metasd.traces.find import REFERENCE, find_trace
+from metasd.traces.find import find_trace
+from metasd.traces.shipped import REFERENCE
 
 GOLDEN = json.loads((Path(__file__).parent / "golden.json").read_text())
 LIMIT = 2_000_000  # bytes

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
+from metasd.core import poolfolder
 from metasd.core.cache_rule import COMMITTED
 from metasd.core.pool import DrafterInfo
 from metasd.runtime.engine.cache import CachedModel
@@ -55,7 +56,7 @@ def open_head(
         chosen, said = _tried(target, head, possible)
         notes = [f"head {label} does not say how it counts layers: {said}"]
     settings = {"path": checkpoint.name, "revision": checkpoint.revision, "format": head.config.format}
-    settings |= {"layers": "+".join(map(str, chosen.indices)), "said": chosen.source}
+    settings |= {"layers": "+".join(map(str, chosen.indices)), "said": chosen.source} | poolfolder.made_for(path)
     info = DrafterInfo(
         label, "head", free=False, deterministic=False, settings=settings, needs=chosen.indices, cache_rule=COMMITTED
     )

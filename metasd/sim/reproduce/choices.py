@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from metasd.core.errors import UsageError
-from metasd.core.pool import Pool
 from metasd.sim.compare.matrix import Matrix
 from metasd.sim.oracle.rounds import fixed_arm_rounds
 from metasd.sim.reproduce.finding import Claim, Outcome, Setting, found, over, rate, rounds, times
-from metasd.traces.trace import Trace
+from metasd.traces.select import take_drafters
 
 ANSWERS = (16, 32, 64, 128, 256, 512)
 BETAS = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
@@ -89,7 +86,7 @@ def _numbers(setting: Setting, outcome: Outcome) -> None:
     order = list(dict.fromkeys(order))
     whole = {}
     for n in range(1, len(order) + 1):
-        part = some_drafters(trace, order[:n])
+        part = take_drafters(trace, order[:n])
         whole[n] = Setting(part, setting.seeds, setting.quick).play("metasd-ucb")
         speed = rate(whole[n])
         row = {"drafters": n, "added": trace.drafters[order[n - 1]].name}
@@ -99,33 +96,3 @@ def _numbers(setting: Setting, outcome: Outcome) -> None:
         grows = Claim("not measured; asked for by a reviewer", "H")
         what = f"{len(order)} drafters over the best 1"
         outcome.findings.append(found(what, times(whole[len(order)], whole[1]), grows))
-
-
-def some_drafters(trace: Trace, drafters: list[int]) -> Trace:
-    """``trace`` with the columns of ``drafters``, in that order. Raises UsageError without any."""
-    if not drafters:
-        raise UsageError("a trace needs at least one drafter")
-    recorded = trace.pool()
-    lengths = [max(a.draft_length for a in recorded.arms if a.drafter == d) for d in drafters]
-    pool = Pool([trace.drafters[d] for d in drafters], list(enumerate(lengths)))
-    columns: dict[str, Any] = {
-        name: None if getattr(trace, name) is None else np.ascontiguousarray(getattr(trace, name)[:, drafters])
-        for name in (
-            "proposed",
-            "accepted",
-            "accept",
-            "overlap",
-            "confidence",
-            "signals",
-            "draft_tokens",
-            "column_text",
-        )
-    }
-    kept = {k: v for k, v in trace.manifest.items() if k not in ("pool", "draft_lengths")}
-    return replace(
-        trace,
-        drafters=pool.drafters,
-        draft_lengths=np.asarray(trace.draft_lengths)[drafters],
-        manifest=kept | {"pool": pool.to_json()},
-        **columns,
-    )

@@ -80,13 +80,15 @@ class Setting:
     """What experiments run on.
 
     seeds: repetitions of what is drawn. quick: fewer points where a sweep has many. shifted: a trace of the same pool
-    on other prompts: of two tasks, reworded, of other domains.
+    on other prompts: of two tasks, reworded, of other domains. whole: ``trace`` with the drafters made over all
+    domains, where it has any.
     """
 
     trace: Trace
     seeds: int
     quick: bool
     shifted: Trace | None = None
+    whole: Trace | None = None
 
     @property
     def trained(self) -> bool:

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
-from metasd.core.prompts import TOTAL
 from metasd.core.records import Floats
 from metasd.core.results import ALL
+from metasd.sim.compare.bootstrap import Estimate
 from metasd.sim.compare.matrix import Matrix
 from metasd.sim.oracle.rounds import best_fixed
-from metasd.sim.reproduce.finding import (
-    NO_TRAINED,
-    Claim,
-    Finding,
-    Outcome,
-    Setting,
-    found,
-    over,
-    rate,
-    rounds,
-    seconds,
-)
+from metasd.sim.replay.run import Replay
+from metasd.sim.reproduce import matched
+from metasd.sim.reproduce.finding import NO_TRAINED, Claim, Outcome, Setting, found, over, rate, rounds, seconds
 
 UCB = "metasd-ucb"
 RIVALS = {
@@ -31,6 +25,7 @@ RIVALS = {
     "default": Claim("not in the paper"),
     "planner": Claim("not in the paper"),
 }
+OURS = ("default:objective=rounds", "default", "planner")
 
 
 def run(setting: Setting) -> Outcome:
@@ -44,9 +39,8 @@ def run(setting: Setting) -> Outcome:
     took = {spec: rounds(each) for spec, each in played.items()}
     own, _ = best_fixed(arms, trace.domains)
     overall, arm = best_fixed(arms, [ALL] * len(arms))
-    claim = Claim("0.89 (small models), 0.92 (heads), of speed-up", "H", low=0.87, high=0.94)
     outcome.findings.append(
-        found("UCB, share of the best drafter of each domain", over(own, took[UCB]), claim, missing=missing)
+        found("UCB, share of the best drafter of each domain", over(own, took[UCB]), matched.PAPER, missing=missing)
     )
     name = matrix.pool.arms[drafting[arm[0]]].name
     beats = Claim("faster than one single drafter for all", "M", low=1)
@@ -56,8 +50,29 @@ def run(setting: Setting) -> Outcome:
             outcome.findings.append(found(f"UCB over {spec}", over(took[spec], took[UCB]), rival))
     near = Claim("EXP3 is close to random choice", "H", low=0.95, high=1.05)
     outcome.findings.append(found("exp3 over random", over(took["random"], took["exp3"]), near))
-    outcome.findings.append(_one_for_all(matrix, took[UCB]))
-    emitted = trace.lengths.astype(np.float64)
+    _single(outcome, matrix, took)
+    matched.tell(outcome, setting, matrix, {spec: each for spec, each in played.items() if spec in (UCB, *OURS)})
+    matched.one_for_all(outcome, setting, took[UCB])
+    _rates(outcome, setting, played, over(trace.lengths.astype(np.float64), own))
+    cells = {(c["domain"], c["arm"]): c["tokens_per_round"] for c in matrix.cells()}
+    names = [matrix.pool.arms[k].name for k in drafting]
+    values = [[cells[d, a] for a in names] for d in matrix.domains]
+    outcome.maps["Tokens per round, domain by drafter"] = {"rows": matrix.domains, "columns": names, "values": values}
+    return outcome
+
+
+def _single(outcome: Outcome, matrix: Matrix, took: Mapping[str, Floats]) -> None:
+    """A row a drafter: MetaSD-UCB and our default over it, on all prompts."""
+    for k in np.flatnonzero(~matrix.pool.plain).tolist():
+        row: dict[str, Any] = {"drafter": matrix.pool.arms[k].name}
+        for spec in (UCB, OURS[0]):
+            times = over(matrix.rounds[:, k], took[spec])
+            row |= {f"{spec} over it": times.value, f"{spec}, interval": times.interval}
+        outcome.tables.setdefault("Every single drafter", []).append(row)
+
+
+def _rates(outcome: Outcome, setting: Setting, played: Mapping[str, Replay], best: Estimate) -> None:
+    """Tokens per round of every policy and times plain decoding; ``best``: those of the best drafter of each domain."""
     plain = seconds(setting.play("fixed:arm=plain"))
     for spec, each in played.items():
         spent = seconds(each)
@@ -68,23 +83,7 @@ def run(setting: Setting) -> Outcome:
         outcome.tables.setdefault("Policies", []).append(
             row | {"interval, s": None if speed is None else speed.interval}
         )
-    best = over(emitted, own)
     outcome.tables["Policies"].append(
         {"policy": "best drafter of each domain", "tokens per round": best.value, "interval": best.interval}
         | {"times plain, s": None, "interval, s": None}
     )
-    cells = {(c["domain"], c["arm"]): c["tokens_per_round"] for c in matrix.cells()}
-    names = [matrix.pool.arms[k].name for k in drafting]
-    values = [[cells[d, a] for a in names] for d in matrix.domains]
-    outcome.maps["Tokens per round, domain by drafter"] = {"rows": matrix.domains, "columns": names, "values": values}
-    return outcome
-
-
-def _one_for_all(matrix: Matrix, took: Floats) -> Finding:
-    """UCB over the drafter that was made from all domains."""
-    claim = Claim("faster on 4 of 5 tasks; 1.26 (small models), 1.09 (heads) on average", "H", low=1)
-    made_of = [None if a.drafter < 0 else matrix.pool.drafters[a.drafter].settings for a in matrix.pool.arms]
-    arms = [k for k, settings in enumerate(made_of) if settings is not None and settings.get("domain") == TOTAL]
-    missing = "" if arms else "no one-for-all drafter in this trace"
-    against = matrix.rounds[:, arms[0]] if arms else np.full_like(took, np.nan)
-    return found("UCB over one-for-all", over(against, took), claim, missing=missing)

@@ -12,9 +12,12 @@ from metasd.core.errors import UsageError
 from metasd.sim.compare.job import fingerprint
 from metasd.sim.reproduce import choices, every, feedback, policies, shift, switches
 from metasd.sim.reproduce.finding import Outcome, Setting
+from metasd.sim.reproduce.matched import without_total
 from metasd.traces.trace import Trace
 
 Experiment = Callable[[Setting], Outcome]
+SCHEMA = 2
+"""Goes up when experiments say more, or other things: what an earlier one wrote is then measured anew."""
 
 EXPERIMENTS: dict[str, tuple[str, Experiment]] = {
     "policies": ("a. MetaSD-UCB against drafters and policies", policies.run),
@@ -51,11 +54,13 @@ def run(
         "seeds": seeds,
         "quick": quick,
         "metasd": __version__,
+        "schema": SCHEMA,
     }
     if shifted is not None:
         shift.check(trace, shifted)
     files.make_folder(out)
-    found = []
+    beside = None if shifted is None else without_total(shifted)
+    setting, found = Setting(without_total(trace), seeds, quick, beside, trace), []
     for name in names or EXPERIMENTS:
         of = config | {"shifted": fingerprint(shifted)} if name == "shift" and shifted is not None else config
         path, head = out / f"{name}.json", {"experiment": name, "title": EXPERIMENTS[name][0], "config": of}
@@ -63,7 +68,7 @@ def run(
         if said is not None:
             said(name, kept is not None)
         if kept is None:
-            kept = head | EXPERIMENTS[name][1](Setting(trace, seeds, quick, shifted)).to_json()
+            kept = head | EXPERIMENTS[name][1](setting).to_json()
             files.write_text(path, jsontext.dumps(kept, indent=1) + "\n")
         found.append(kept)
     return found

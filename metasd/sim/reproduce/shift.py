@@ -162,5 +162,7 @@ def _tell(outcome: Outcome, kind: str, setting: Setting, router: Router, best: d
         outcome.findings.append(
             found("UCB over the best drafter of each prompt, two tasks", over(ideal, took[UCB]), ahead)
         )
+        what = "default (rounds, cold) over the best drafter of each prompt, two tasks"
+        outcome.findings.append(found(what, over(ideal, took[SPECS[1]]), Claim("not in the paper")))
     ours = over(routed, took[SPECS[1]])
     outcome.findings.append(found(f"default (rounds, cold) over the router, {kind}", ours, Claim("not in the paper")))

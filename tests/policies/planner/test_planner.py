@@ -16,8 +16,9 @@ from metasd.core.records import Context
 from metasd.policies import make
 from metasd.sim.oracle.seconds import clairvoyant_seconds
 from metasd.sim.replay.run import replay
-from metasd.traces.find import REFERENCE, find_trace
+from metasd.traces.find import find_trace
 from metasd.traces.select import take_prompts
+from metasd.traces.shipped import REFERENCE
 
 REF = find_trace(REFERENCE)
 LENGTHS = (1, 2, 3, 4, 6, 8)

@@ -19,7 +19,8 @@ from metasd.sim.compare.outcome import Comparison
 from metasd.sim.compare.run import compare
 from metasd.sim.replay.run import order_of
 from metasd.traces import Trace, synthetic, take_prompts
-from metasd.traces.find import REFERENCE, find_trace
+from metasd.traces.find import find_trace
+from metasd.traces.shipped import REFERENCE
 
 POLICIES = ("metasd-ucb", "random", "linucb", "fixed:arm=plain")
 

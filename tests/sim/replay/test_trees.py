@@ -12,8 +12,9 @@ from metasd.core.errors import UsageError
 from metasd.core.plans import Plan
 from metasd.core.records import StopReason
 from metasd.sim.replay.session import TraceSession
-from metasd.traces.find import REFERENCE, find_trace
+from metasd.traces.find import find_trace
 from metasd.traces.select import take_prompts
+from metasd.traces.shipped import REFERENCE
 
 REF = find_trace(REFERENCE)
 COUNTS = ("position", "drafted", "accepted", "emitted", "catch_up", "finished")

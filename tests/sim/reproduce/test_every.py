@@ -14,7 +14,8 @@ from metasd.sim.replay.run import replay
 from metasd.sim.reproduce.every import _missing, run
 from metasd.sim.reproduce.finding import REPRODUCED, Setting
 from metasd.traces import synthetic, take_prompts
-from metasd.traces.find import REFERENCE, find_trace
+from metasd.traces.find import find_trace
+from metasd.traces.shipped import REFERENCE
 
 
 def test_rounds_and_seconds_of_all_drafters():

@@ -18,13 +18,13 @@ from metasd.sim.compare.bootstrap import Clusters, Estimate, ratio
 from metasd.sim.replay.run import replay
 from metasd.sim.reproduce import registry
 from metasd.sim.reproduce.choices import run as choices
-from metasd.sim.reproduce.choices import some_drafters
 from metasd.sim.reproduce.feedback import run as feedback
 from metasd.sim.reproduce.finding import NOT_REPRODUCED, REPRODUCED, UNKNOWN, Claim, Setting, estimate, found, judged
 from metasd.sim.reproduce.policies import run as policies
 from metasd.sim.reproduce.switches import run as switches
 from metasd.sim.theory.feedback import moments
 from metasd.traces import synthetic, take_prompts
+from metasd.traces.select import take_drafters
 
 ALPHAS = (0.8, 0.3)
 
@@ -100,7 +100,7 @@ def test_block_divergence_is_what_a_policy_is_handed(iid):
             learned.extend(reward.tolist())
             super().learn(rounds, reward)
 
-    one = some_drafters(iid, [0])
+    one = take_drafters(iid, [0])
     replay(one, Listens(reward="block_divergence", beta=0))
     (row,) = feedback(Setting(one, 1, True)).tables["Rewards of each drafter alone"]
     drafting = [r for r in learned if r > 0]
@@ -122,7 +122,7 @@ def test_ucb_is_held_against_the_best_of_each_domain():
     outcome = policies(Setting(replace(iid, drafters=(trained, iid.drafters[1]), manifest=manifest), 1, True))
     said = {f.what: f for f in outcome.findings}
     assert said["UCB, share of the best drafter of each domain"].reason != "no trained drafters in this trace"
-    assert said["UCB over one-for-all"].value == pytest.approx(best / ours)
+    assert said["UCB over one-for-all (arm0@4)"].value == pytest.approx(best / ours)
 
 
 def test_switches_by_hand():
@@ -148,7 +148,7 @@ def test_switches_by_hand():
 
 
 def test_a_part_of_the_drafters_replays_alike(iid):
-    part = some_drafters(iid, [1])
+    part = take_drafters(iid, [1])
     assert [d.name for d in part.drafters] == ["arm1"]
     both = [replay(t, "fixed:arm=arm1@4").ledger.rounds_of() for t in (part, iid)]
     np.testing.assert_array_equal(*both)
@@ -200,6 +200,11 @@ def test_a_run_goes_on_where_it_stopped(tmp_path, capsys, monkeypatch):
     assert page.count("\n## ") == len(registry.EXPERIMENTS)
     assert "(reproduction-policies.svg)" in page
     assert (tmp_path / "out" / "reproduction-policies.svg").is_file()
+    other = tmp_path / "other.md"
+    assert main([*arguments, "--only", "policies", "--page", str(other)]) == 0
+    capsys.readouterr()
+    assert "(other-policies.svg)" in other.read_text()
+    assert (tmp_path / "other-policies.svg").is_file()
     for each in told["experiments"]:
         for f in each["findings"]:
             assert f["verdict"] in (REPRODUCED, NOT_REPRODUCED, UNKNOWN)

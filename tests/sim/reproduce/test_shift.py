@@ -12,10 +12,10 @@ from metasd.core.errors import UsageError
 from metasd.sim.compare.matrix import Matrix
 from metasd.sim.replay.run import replay
 from metasd.sim.reproduce import registry
-from metasd.sim.reproduce.choices import some_drafters
 from metasd.sim.reproduce.finding import Setting
 from metasd.sim.reproduce.shift import DECAY, FEATURES, Router, check, embedded, run
 from metasd.traces import synthetic, take_prompts
+from metasd.traces.select import take_drafters
 
 KEYS = "tokens per round"
 
@@ -138,11 +138,11 @@ def test_what_is_lacking_is_said(trace):
     with pytest.raises(UsageError, match="does not keep its prompts' tokens"):
         check(trace, replace(trace, prompt_tokens=None))
     with pytest.raises(UsageError, match="another pool"):
-        check(trace, some_drafters(trace, [0, 1]))
+        check(trace, take_drafters(trace, [0, 1]))
 
 
 def test_a_second_trace_is_looked_at_before_anything_is_measured(trace, tmp_path):
-    other, said = some_drafters(trace, [0, 1]), []
+    other, said = take_drafters(trace, [0, 1]), []
     with pytest.raises(UsageError, match="another pool"):
         registry.run(trace, tmp_path, seeds=1, quick=True, shifted=other, said=lambda *now: said.append(now))
     assert said == []
