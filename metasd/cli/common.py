@@ -23,8 +23,8 @@ FilePath = click.Path(path_type=Path)
 
 TRACE_HELP = (
     "Folder of a recorded trace; reference, reference-2, reference-trained, reference-shifted or reference-sampled, "
-    "which ship, or a part of one (reference-2:part=train or test, reference-trained:pool=white-box or black-box); or "
-    "synthetic:kind=iid,..."
+    "which ship, or a part of one (reference-2:part=train or test, reference-trained:pool=white-box, black-box or "
+    "models); or synthetic:kind=iid,..."
 )
 
 COSTS_HELP = "costs.json of another machine, or a modelled clock: gpu-b1, gpu-b32."

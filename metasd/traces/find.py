@@ -28,8 +28,8 @@ def open_trace(source: str | Path, verify: bool = False, include_unaligned: bool
 
     Args:
         source: a name of ``register_trace``; one that ships (``SHIPPED``), or a part of it: half of the prompts,
-            ``reference-2:part=train`` or ``part=test``, or some of the drafters, ``reference-trained:pool=white-box``
-            or ``pool=black-box`` (and of the two behind it);
+            ``reference-2:part=train`` or ``part=test``, or some of the drafters, ``reference-trained:pool=white-box``,
+            ``pool=black-box`` or ``pool=models`` (and of the two behind it);
             ``synthetic:kind=iid,...`` with the arguments of ``metasd.traces.synthetic``; or a folder.
         include_unaligned: also prompts whose columns were recorded on another text than the trace's.
         verify: check the sha256 of shards of any size; small ones are always checked.

@@ -22,9 +22,9 @@ prompts of two tasks, reworded ones and other domains; at temperature 0.7."""
 PARTS = ("train", "test")
 """Halves of ``LARGER``: prompts numbered up to ``TRAIN`` in their domain, on which settings were chosen; the others."""
 TRAIN = 8
-POOLS = {"white-box": ("head",), "black-box": ("model", "table", "lookup")}
-"""Kinds of drafters of the pools within the traces of trained drafters: those that read the target's states, the
-others."""
+POOLS = {"white-box": ("head",), "black-box": ("model", "table", "lookup"), "models": ("model",)}
+"""Kinds of drafters of the pools within the traces of trained drafters: those that read the target's states; the
+others; of these the small models alone, which are the paper's black-box pool."""
 
 
 def shipped(name: str = REFERENCE) -> Path:

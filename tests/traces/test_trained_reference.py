@@ -51,6 +51,7 @@ def test_two_pools_share_the_texts_and_no_drafter(name: str) -> None:
     assert {d.kind for d in white.drafters} == {"head"}
     assert {d.kind for d in black.drafters} == {"lookup", "table", "model"}
     assert {d.name for d in whole.drafters} == {d.name for d in (*white.drafters, *black.drafters)}
+    assert [d for d in black.drafters if d.kind == "model"] == list(find_trace(f"{name}:pool=models").drafters)
     for part in (white, black):
         np.testing.assert_array_equal(part.tokens, whole.tokens)
         assert part.name != whole.name

@@ -127,8 +127,9 @@ def one_for_all(outcome: Outcome, setting: Setting, took: Floats) -> None:
     if not arms:
         none, why = over(np.full_like(took, np.nan), took), "no one-for-all drafter in this trace"
         outcome.findings.append(found("UCB over one-for-all", none, claim, missing=why))
+    others = any(d.kind not in TRAINED for d in setting.trace.drafters)
     for k in arms:
-        outcome.findings.append(_over_one(matrix, k, took, claim))
+        outcome.findings.append(_over_one(matrix, k, took, claim, "the policy had tables or lookup too" * others))
         for domain in matrix.domains:
             at = matrix.rows(domain)
             times, rate = over(matrix.rounds[at, k], took[at]), matrix.rate(domain, k)
@@ -137,7 +138,8 @@ def one_for_all(outcome: Outcome, setting: Setting, took: Floats) -> None:
             outcome.tables.setdefault("Drafters made over all domains", []).append(row)
 
 
-def _over_one(matrix: Matrix, k: int, took: Floats, claim: Claim) -> Finding:
+def _over_one(matrix: Matrix, k: int, took: Floats, claim: Claim, missing: str) -> Finding:
     arm = matrix.pool.arms[k]
-    missing = "" if matrix.pool.drafters[arm.drafter].kind in TRAINED else f"{arm.name} was counted, not trained"
+    if matrix.pool.drafters[arm.drafter].kind not in TRAINED:
+        missing = f"{arm.name} was counted, not trained"
     return found(f"UCB over one-for-all ({arm.name})", over(matrix.rounds[:, k], took), claim, missing=missing)

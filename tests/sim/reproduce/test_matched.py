@@ -130,6 +130,15 @@ def test_one_for_all_by_domain():
     one_for_all(outcome, setting, took)
     (only,) = outcome.findings
     assert only.what == "UCB over one-for-all (head-all@4)"
+    assert only.reason not in ("the policy had tables or lookup too", "head-all@4 was counted, not trained")
+    for kinds, why in (
+        (("table", "head", "head"), "the policy had tables or lookup too"),
+        (("head", "head", "table"), "head-all@4 was counted, not trained"),
+    ):
+        mixed = made(kinds=kinds)
+        told = registry.Outcome()
+        one_for_all(told, Setting(take_drafters(mixed, [0, 1]), 1, True, whole=mixed), took)
+        assert told.findings[0].reason == why.replace("head-all", f"{kinds[2]}-all")
     arm = replay(whole, "fixed:arm=head-all@4").ledger.rounds_of()
     assert only.value == pytest.approx(arm.sum() / took.sum())
     rows = outcome.tables["Drafters made over all domains"]
