@@ -42,6 +42,15 @@ def test_the_command_packs_and_says_how_small(tmp_path: Path, capsys: pytest.Cap
     assert "not empty" in capsys.readouterr().err
 
 
+def test_a_recording_that_was_killed_is_not_packed(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = save_trace(synthetic("iid", prompts=4, length=9, arms=2), tmp_path / "t")
+    manifest = fmt.read_manifest(folder)
+    fmt.write_json(folder / fmt.MANIFEST, {k: v for k, v in manifest.items() if k != "digest"} | {"complete": False})
+    assert main(["trace", "pack", str(folder), "--out", str(tmp_path / "small")]) == 2
+    assert "is not complete; finish it with metasd record --resume" in capsys.readouterr().err
+    assert not (tmp_path / "small").exists()
+
+
 def test_the_same_trace_gives_the_same_bytes(source: Trace, tmp_path: Path) -> None:
     first, second = (shard_of(save_trace(source, tmp_path / name, packed=True)) for name in "ab")
     assert first.read_bytes() == second.read_bytes()
