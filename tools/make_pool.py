@@ -27,8 +27,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "pool.jsonl"
         prompts = [p for name in SETS for p in builtin.load(name)]
-        rows = [jsontext.dumps({"id": p.id, "domain": p.domain, "prompt": p.text}) for p in prompts]
-        file.write_text("\n".join(rows) + "\n", encoding="utf-8")
+        file.write_text("\n".join(map(jsontext.dumps, builtin.rows(prompts))) + "\n", encoding="utf-8")
         words = ["distill", "--target", "smollm2", "--prompts", str(file), "--out", str(given.pool), "--kind", "all"]
         return metasd(words)
 

@@ -81,8 +81,7 @@ def record_first(out: Path, sets: Mapping[str, int], drafters: Sequence[str], te
     """As ``record``, on the prompts of ``first``."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "prompts.jsonl"
-        lines = [jsontext.dumps({"id": p.id, "domain": p.domain, "prompt": p.text}) for p in first(sets)]
-        file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        file.write_text("\n".join(map(jsontext.dumps, builtin.rows(first(sets)))) + "\n", encoding="utf-8")
         return record(out, file, drafters, temperature)
 
 

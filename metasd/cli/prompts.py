@@ -19,7 +19,7 @@ def command(name: str | None, as_json: bool) -> None:
     from metasd.core.results import document
 
     if name is not None:
-        rows = [{"id": p.id, "domain": p.domain, "prompt": p.text} for p in builtin.load(name)]
+        rows = builtin.rows(builtin.load(name))
         if as_json:
             emit(document("prompts", {"name": name}, [], prompts=rows))
         else:

@@ -51,6 +51,11 @@ def load(name: Path | str) -> list[Prompt]:
     return [p for p in prompts if p.domain in wanted]
 
 
+def rows(prompts: Sequence[Prompt]) -> list[dict[str, str]]:
+    """What ``load_prompts`` reads, a line each: id, domain and first turn."""
+    return [{"id": p.id, "domain": p.domain, "prompt": p.text} for p in prompts]
+
+
 def shown_name(path: Path | None) -> str | None:
     """What a result document calls the prompts of ``path``: the built-in name, or the file's without its folder."""
     return None if path is None else path.as_posix() if is_builtin(path) else path.name

@@ -17,15 +17,12 @@ from metasd.sim.reproduce import matched
 from metasd.sim.reproduce.finding import NO_TRAINED, Claim, Outcome, Setting, found, over, rate, rounds, seconds
 
 UCB = "metasd-ucb"
+OURS = ("default:objective=rounds", "default", "planner")
 RIVALS = {
     "random": Claim("UCB is faster than random choice", "M", low=1),
     "exp3": Claim("UCB is faster than EXP3", "M", low=1),
     "sequential-halving": Claim("UCB / SH: 1.07 on QA, 0.85 on Ja-En", "H"),
-    "default:objective=rounds": Claim("not in the paper"),
-    "default": Claim("not in the paper"),
-    "planner": Claim("not in the paper"),
-}
-OURS = ("default:objective=rounds", "default", "planner")
+} | dict.fromkeys(OURS, matched.OURS)
 
 
 def run(setting: Setting) -> Outcome:
