@@ -104,6 +104,11 @@ class Pool:
     def names(self) -> list[str]:
         return [a.name for a in self.arms]
 
+    @property
+    def models(self) -> bool:
+        """Whether some drafter costs passes of a model."""
+        return bool((~self.free).any())
+
     def index(self, name: str) -> int:
         """The arm called ``name``: a full name (``lookup@8``), ``plain``, or a drafter with just one arm.
 

@@ -72,10 +72,11 @@ class Policy(ABC):
         """Start from what ``metasd fit`` learned offline; call it before ``bind``. Raises UsageError by default."""
         raise UsageError(f"{type(self).__name__} takes no prior; only policies that metasd fit can train do")
 
-    def wants(self, overlap: bool, timed: bool = False) -> dict[str, Any]:
+    def wants(self, overlap: bool, timed: bool = False, models: bool = True) -> dict[str, Any]:
         """What a session must deliver to this policy.
 
-        overlap: whether the session could record it. timed: whether it knows what rounds cost.
+        overlap: whether the session could record it. timed: whether it knows what rounds cost. models: whether the
+        pool has drafters that cost passes of a model.
         """
         reward = rewards.resolve(self.reward_name, overlap=overlap)
         return {

@@ -47,9 +47,9 @@ class SB3(Policy):
             raise UsageError(f"model {path} does not exist; train one on MetaSD-v0 and save it there")
         self.path, self.algorithm, self.observe_groups = path, algorithm, observe
 
-    def wants(self, overlap: bool, timed: bool = False) -> dict[str, Any]:
+    def wants(self, overlap: bool, timed: bool = False, models: bool = True) -> dict[str, Any]:
         reads = ContextEncoder(Pool((), [(-1, 0)]), 1, self.observe_groups.split("+")).reads
-        return super().wants(overlap, timed) | {"reads": reads}
+        return super().wants(overlap, timed, models) | {"reads": reads}
 
     def bind(self, pool: Pool, lanes: int, *, reset: str | None = None, overlap: bool = True) -> None:
         """As ``Policy.bind``. Raises UsageError when the model does not fit the pool, or cannot be loaded."""

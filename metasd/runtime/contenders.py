@@ -91,7 +91,7 @@ class Contender:
             corrections=self.corrections,
             stops=how.stops,
             on_tokens=self.on_tokens,
-            **self.policy.wants(overlap=True, timed=how.costs is not None),
+            **self.policy.wants(overlap=True, timed=how.costs is not None, models=self.pool.models),
         )
         self.corrections = self.session.clock.corrections
         self.ledger, self.rounds = Ledger(self.pool, len(texts)), []

@@ -27,6 +27,7 @@ class PoolLayout:
     """What of the pool is needed at every step."""
 
     free: Bools  # [D]
+    foretold: Bools  # [D] free drafters that starts are sure to teach; of one that samples not above temperature 0
     drafts: Bools  # [D] drafters that have an arm
     models: Ints  # drafters that are not free
     drafter_of: Ints  # [K]
@@ -45,6 +46,7 @@ class PoolLayout:
         longest = max(map(len, sorted_))
         return cls(
             free=free,
+            foretold=free & np.array([d.deterministic for d in pool.drafters] or [True]),
             drafts=np.array([len(a) > 0 for a in own]),
             models=np.flatnonzero(~free),
             drafter_of=pool.drafter_of,

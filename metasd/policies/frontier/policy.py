@@ -16,11 +16,13 @@ from metasd.core.records import Bools, Context, Floats, Ints, Revealed, Rounds, 
 from metasd.core.signals import INDEX
 from metasd.policies.base import Policy, best, unstalled, worthwhile
 from metasd.policies.frontier import rollout
-from metasd.policies.frontier.belief import STIFF, PoolLayout, cold_start, gather, geometric, warm_start
+from metasd.policies.frontier.afford import affordable
+from metasd.policies.frontier.belief import STIFF, PoolLayout, cold_start, gather, warm_start
 from metasd.policies.frontier.features import W, features, free_features
 from metasd.policies.frontier.level import BETWEEN, Levels
 from metasd.policies.frontier.prior import Prior, lay_out
 from metasd.policies.frontier.rollout import Counterfactuals
+from metasd.policies.frontier.yields import chain, counted, expected, scale
 
 PROPOSAL = INDEX["proposal_length"]
 
@@ -29,7 +31,7 @@ TEXT_CAP = 100.0  # rows after which those of one text count less and less: a ru
 PATIENCE = 1 / 32  # solve again once the new rows weigh this share of all
 DRAWS = (2.0, 1.0)  # draft tokens accepted and rejected before any: a chance of two in three
 TIE = 1e-9
-REJECTED, DRAFT_LIMIT = int(StopReason.REJECTED), int(StopReason.DRAFT_LIMIT)
+REJECTED = int(StopReason.REJECTED)
 TEXT_ENDED, BUDGET_ENDED = int(StopReason.TEXT_ENDED), int(StopReason.BUDGET_ENDED)
 
 
@@ -40,8 +42,8 @@ class Frontier(Policy):
 
     x: clipped signals (``metasd.policies.frontier.features``); theta_k = A^-1 b_k, a Bayesian linear regression of the
     tokens a round emits. Free drafters learn from every start whose outcome the frontier has resolved, so they need no
-    exploration; model drafters from their own rounds (LinUCB; Li et al. 2010, arXiv 1003.0146). One page explains it:
-    ``docs/default-policy.md``.
+    exploration; model drafters from their own rounds (LinUCB; Li et al. 2010, arXiv 1003.0146), and there from their
+    overlap where it is told (``metasd.policies.frontier.yields``). One page explains it: ``docs/default-policy.md``.
 
     Args:
         objective: ``rounds`` (tokens per round, rho = 0), ``time`` (tokens per second: rho is the running rate) or
@@ -90,13 +92,15 @@ class Frontier(Policy):
         """The prior that full counterfactuals of training texts teach (``metasd.policies.frontier.rollout``)."""
         return rollout.fit(data)
 
-    def wants(self, overlap: bool, timed: bool = False) -> dict[str, Any]:
-        """As ``Policy.wants``; the expected cost of arms too when it pursues time; the scope as ``watch`` says."""
+    def wants(self, overlap: bool, timed: bool = False, models: bool = True) -> dict[str, Any]:
+        """As ``Policy.wants``; overlap of model drafters, where there are any; the expected cost of arms too when it
+        pursues time; the scope as ``watch`` says."""
         if self.objective == "auto":
             self.pursues = "time" if timed else "rounds"
         by_time = self.pursues == "time"
         scope = ("free" if by_time else "all") if self.watch == "auto" else self.watch
-        return super().wants(overlap, timed) | {
+        return super().wants(overlap, timed, models) | {
+            "overlap": overlap and models,
             "reads": self.reads | ({"cost", "pays"} if by_time else set()),
             "scope": scope,
         }
@@ -119,6 +123,7 @@ class Frontier(Policy):
         self.mass = np.zeros((lanes, drafters, 2))  # weight of the rows solved for, and of those since
         self.text_rows = np.zeros((lanes, drafters))  # rows of the present text
         self.draws = np.zeros((lanes, drafters, 2))  # draft tokens accepted and rejected
+        self.said = np.zeros((lanes, drafters, 2))  # tokens accepted, and expected from overlap, of models' rounds
         self.watched = np.zeros((lanes, drafters), bool)  # drafters that starts, not their own rounds, teach
         self.rate = np.zeros((lanes, 2))  # tokens emitted and seconds spent
         self.seen = np.zeros((lanes, drafters, W))  # features at the last choice
@@ -145,10 +150,10 @@ class Frontier(Policy):
         inverse = np.linalg.inv(moments)
         self.P[lanes] = inverse
         self.theta[lanes] = np.einsum("kwv,kv->kw", inverse[self._layout.drafter_of], b)
-        self.draws[lanes] = DRAWS
+        self.draws[lanes], self.said[lanes] = DRAWS, 0.0
         self._levels.clear(lanes)
         self.mass[lanes], self.rate[lanes] = 0.0, 0.0
-        self.watched[lanes] = self._layout.free
+        self.watched[lanes] = self._layout.foretold
         self.text_rows[lanes], self.seen[lanes], self.asked[lanes] = 0.0, 0.0, 0.0
 
     def begin(self, lanes: Ints, keys: Any) -> None:
@@ -169,7 +174,7 @@ class Frontier(Policy):
             value = layout.level(value, context.signals[:, :, PROPOSAL])
         if self.pursues == "time":
             value = value - self._rho(context, value) * self.asked
-            allowed = worthwhile(context, allowed)
+            allowed = affordable(self._layout, worthwhile(context, allowed), self.asked, self.rate)
         return best(value - TIE * layout.draft_length, allowed)
 
     def _value(self, context: Context) -> Floats:
@@ -225,20 +230,26 @@ class Frontier(Policy):
         self.draws[lane, drafter, 0] += rounds.accepted
         self.draws[lane, drafter, 1] += rounds.stop == REJECTED
         lengths = self._layout.draft_length[self._layout.arms[drafter]]
-        y = self._yields(rounds, lengths, self.draws[lane, drafter])
+        y = self._yields(rounds, lengths, drafter)
         self._add(lane, drafter, self.seen[lane, drafter], y, 1.0)
 
-    def _yields(self, rounds: Rounds, lengths: Ints, draws: Floats) -> Floats:
-        """[n, M] tokens the round would have emitted at each of the drafter's draft ``lengths`` [n, M].
-
-        Exact up to the length played, and beyond it unless all of the draft was accepted; then what a longer draft
-        would have added is unknown, and its mean at the drafter's running acceptance rate stands in.
-        """
-        known = np.minimum(rounds.accepted[:, None], lengths) + 1.0
-        beyond = np.maximum(lengths - rounds.drafted[:, None], 0)
-        full = (rounds.stop == DRAFT_LIMIT)[:, None] & (beyond > 0)
-        rate = np.minimum(draws[:, :1] / draws.sum(axis=1, keepdims=True), 0.99)
-        return np.where(full, known + geometric(rate, beyond), known)
+    def _yields(self, rounds: Rounds, lengths: Ints, drafter: Ints) -> Floats:
+        """[n, M] yields at ``lengths`` [n, M]: from overlap where rounds carry it, else as counted."""
+        lane = rounds.lane
+        draws = self.draws[lane, drafter]
+        rate = draws[:, 0] / draws.sum(axis=1)
+        yields = counted(rounds, lengths, rate)
+        if rounds.overlap is None:
+            return yields
+        told = ~self._layout.free[drafter] & (np.isfinite(rounds.overlap).sum(axis=1) >= np.maximum(rounds.drafted, 1))
+        if not told.any():
+            return yields
+        rounds, lane, drafter = rounds.take(told), lane[told], drafter[told]
+        chances = chain(rounds.overlap)
+        self.said[lane, drafter] += np.stack((rounds.accepted, chances.sum(axis=1)), axis=1)
+        scales = scale(self.said[lane], drafter)
+        yields[told] = expected(chances, rounds.drafted, lengths[told], rate[told], scales)
+        return yields
 
     def observe(self, revealed: Revealed) -> None:
         """Watched drafters: every start whose length is resolved. Censored rows are bounds, not lengths: never used."""

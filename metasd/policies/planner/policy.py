@@ -79,11 +79,11 @@ class Planner(Policy):
         self.pursues = "time" if objective == "time" else "rounds"
         self.widest = 0  # nodes that plans were bound to by the costs, 0 where no clock was known
 
-    def wants(self, overlap: bool, timed: bool = False) -> dict[str, Any]:
+    def wants(self, overlap: bool, timed: bool = False, models: bool = True) -> dict[str, Any]:
         """As ``Policy.wants``; whether it pursues time is settled here."""
         if self.objective == "auto":
             self.pursues = "time" if timed else "rounds"
-        return super().wants(overlap, timed)
+        return super().wants(overlap, timed, models)
 
     # -- state --------------------------------------------------------------------------------------------------
 

@@ -90,7 +90,8 @@ def replay(
     kept = reset or played.default_reset
     which = np.arange(first_seed, first_seed + seeds)
     timed = costs is not None or trace.costs is not None
-    how: dict[str, Any] = {"costs": costs, "budget": budget, **played.wants(trace.overlap is not None, timed)}
+    wanted = played.wants(trace.overlap is not None, timed, pool.models)
+    how: dict[str, Any] = {"costs": costs, "budget": budget, **wanted}
     if kept == "never":
         orders = [order_of(trace, seed) for seed in which.tolist()]
         how["sharing"] = min(at_once, len(trace))

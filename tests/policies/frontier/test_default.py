@@ -10,6 +10,7 @@ from metasd.core.pool import Pool
 from metasd.core.records import StopReason
 from metasd.policies import POLICIES, make
 from metasd.policies.frontier.level import Levels
+from metasd.policies.frontier.yields import counted
 from metasd.sim.replay.run import replay
 
 from .handed import BIG, LOOKUP, SMALL, bound, context, played, revealed
@@ -24,7 +25,7 @@ def test_both_names_and_the_declared_needs():
         "full",
         "all",
         False,
-        False,
+        True,
     )
     assert "cost" not in wanted["reads"]
     timed = make("default:objective=time").wants(overlap=True)
@@ -113,11 +114,10 @@ def test_one_counterfactual_teaches_every_draft_length_of_a_free_drafter():
 
 
 def test_a_full_acceptance_stands_in_for_longer_drafts_by_the_running_rate():
-    pool = Pool([SMALL], [(0, 2), (0, 4), (0, 8)])
-    policy = bound("default", pool)
-    known = policy._yields(played(pool, 1, 1), pool.draft_length, np.array([[1.0, 1.0]]))
+    pool, half = Pool([SMALL], [(0, 2), (0, 4), (0, 8)]), np.array([0.5])
+    known = counted(played(pool, 1, 1), pool.draft_length[None], half)
     np.testing.assert_array_equal(known, [[2.0, 2.0, 2.0]])  # rejected at the second token: exact at every length
-    full = policy._yields(played(pool, 1, 4), pool.draft_length, np.array([[1.0, 1.0]]))
+    full = counted(played(pool, 1, 4), pool.draft_length[None], half)
     np.testing.assert_allclose(full, [[3.0, 5.0, 5.0 + 0.5 + 0.25 + 0.125 + 0.0625]])
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from metasd.core.errors import UsageError
 from metasd.core.pool import Pool
 from metasd.policies import make
+from metasd.policies.frontier.afford import LOSS, SLACK
 
 from .handed import BIG, LOOKUP, SMALL, bound, context, played, revealed
 
@@ -63,3 +66,39 @@ def test_one_lucky_start_makes_less_of_a_signal_where_seconds_count():
         hoped[objective] = policy._value(now)[0]
     assert hoped["time"][0] < 0.6 * hoped["rounds"][0]
     assert hoped["time"][1] == hoped["rounds"][1], "models have no rows but their own: their bound does not shrink"
+
+
+MODELS = [replace(SMALL, name=f"small{i}") for i in range(8)]
+
+
+def _spent(cost, accepted, rounds=150):
+    """(tokens, seconds, rounds with models) of eight models and plain, of which models accept so many tokens of 3."""
+    pool = Pool(MODELS, [(d, 3) for d in range(8)] + [(-1, 0)])
+    policy, tokens, seconds, drafted = bound("default:objective=time", pool), 0.0, 0.0, 0
+    for _ in range(rounds):
+        arm = int(policy.select(context(pool, cost=cost))[0])
+        made = played(pool, arm, 0 if arm == 8 else accepted)
+        policy.update(made)
+        tokens, seconds, drafted = tokens + int(made.emitted[0]), seconds + cost[arm], drafted + (arm != 8)
+        yield tokens, seconds, drafted
+
+
+def test_trying_models_costs_no_more_than_its_budget_at_any_time():
+    cost = np.array([3.0] * 8 + [1.0])
+    for tokens, seconds, _ in _spent(cost, accepted=0):
+        assert tokens + SLACK >= (1 - LOSS) * seconds - 1e-9
+    assert tokens < seconds - 1, "some were tried"
+
+
+def test_models_that_pay_are_played_all_the_same_and_their_gains_spent():
+    *_, (tokens, seconds, drafted) = _spent(np.array([2.0] * 8 + [1.0]), accepted=3)
+    assert drafted > 140
+    assert tokens > 1.8 * seconds
+
+
+def test_without_a_plain_arm_there_is_nothing_to_fall_back_on():
+    pool = Pool([SMALL], [(0, 3)])
+    policy = bound("default:objective=time", pool)
+    for _ in range(50):
+        assert policy.select(context(pool, cost=np.array([3.0]))).tolist() == [0]
+        policy.update(played(pool, 0, 0))
