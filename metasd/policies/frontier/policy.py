@@ -244,8 +244,8 @@ class Frontier(Policy):
         told = ~self._layout.free[drafter] & (np.isfinite(rounds.overlap).sum(axis=1) >= np.maximum(rounds.drafted, 1))
         if not told.any():
             return yields
+        chances = chain(rounds.overlap[told])
         rounds, lane, drafter = rounds.take(told), lane[told], drafter[told]
-        chances = chain(rounds.overlap)
         self.said[lane, drafter] += np.stack((rounds.accepted, chances.sum(axis=1)), axis=1)
         scales = scale(self.said[lane], drafter)
         yields[told] = expected(chances, rounds.drafted, lengths[told], rate[told], scales)
