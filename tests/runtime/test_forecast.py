@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from metasd.runtime import contenders as live
 from metasd.runtime import worth
 from metasd.runtime.load import as_target
 from metasd.runtime.models import ModelDrafter
+from metasd.runtime.registry import build_drafters
 from metasd.runtime.sampling import Sampling
 from metasd.sim.replay.fidelity import against, counterpart
 from metasd.sim.replay.forecast import forecast
@@ -142,3 +144,14 @@ def test_what_was_lost_is_said_afterwards(world: World, texts: list[live.Encoded
     )
     assert worth.afterwards(entrants[-1].rounds, entrants[-1].pool, plain=each * 1.01) == []
     assert worth.afterwards(entrants[-1].rounds, entrants[-1].pool) == []
+
+
+def test_overlap_is_measured_for_the_default_only_where_there_are_models(
+    world: World, texts: list[live.EncodedPrompt]
+) -> None:
+    """A softmax over the vocabulary a round, of which it learns nothing that free drafters' starts do not say."""
+    free = partial(build_drafters, ("lookup",), world.target)
+    for build, told in ((world.build, True), (free, False)):
+        (entrant,) = live.contenders(["default:objective=rounds"], build, baseline=False, prior=None)
+        live.run(world.target, [entrant], texts, live.Decoding(max_new_tokens=BUDGET))
+        assert {r.overlap is not None for r in entrant.rounds if r.drafted[0]} == {told}

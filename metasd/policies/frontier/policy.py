@@ -22,7 +22,7 @@ from metasd.policies.frontier.features import W, features, free_features
 from metasd.policies.frontier.level import BETWEEN, Levels
 from metasd.policies.frontier.prior import Prior, lay_out
 from metasd.policies.frontier.rollout import Counterfactuals
-from metasd.policies.frontier.yields import chain, counted, expected, scale
+from metasd.policies.frontier.yields import yields
 
 PROPOSAL = INDEX["proposal_length"]
 
@@ -230,26 +230,9 @@ class Frontier(Policy):
         self.draws[lane, drafter, 0] += rounds.accepted
         self.draws[lane, drafter, 1] += rounds.stop == REJECTED
         lengths = self._layout.draft_length[self._layout.arms[drafter]]
-        y = self._yields(rounds, lengths, drafter)
+        models = ~self._layout.free[drafter]
+        y = yields(rounds, drafter, lengths, self.draws[lane, drafter], models, self.said)
         self._add(lane, drafter, self.seen[lane, drafter], y, 1.0)
-
-    def _yields(self, rounds: Rounds, lengths: Ints, drafter: Ints) -> Floats:
-        """[n, M] yields at ``lengths`` [n, M]: from overlap where rounds carry it, else as counted."""
-        lane = rounds.lane
-        draws = self.draws[lane, drafter]
-        rate = draws[:, 0] / draws.sum(axis=1)
-        yields = counted(rounds, lengths, rate)
-        if rounds.overlap is None:
-            return yields
-        told = ~self._layout.free[drafter] & (np.isfinite(rounds.overlap).sum(axis=1) >= np.maximum(rounds.drafted, 1))
-        if not told.any():
-            return yields
-        chances = chain(rounds.overlap[told])
-        rounds, lane, drafter = rounds.take(told), lane[told], drafter[told]
-        self.said[lane, drafter] += np.stack((rounds.accepted, chances.sum(axis=1)), axis=1)
-        scales = scale(self.said[lane], drafter)
-        yields[told] = expected(chances, rounds.drafted, lengths[told], rate[told], scales)
-        return yields
 
     def observe(self, revealed: Revealed) -> None:
         """Watched drafters: every start whose length is resolved. Censored rows are bounds, not lengths: never used."""

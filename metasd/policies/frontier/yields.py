@@ -11,13 +11,36 @@ from __future__ import annotations
 
 import numpy as np
 
-from metasd.core.records import Floats, Ints, Rounds, StopReason
+from metasd.core.records import Bools, Floats, Ints, Rounds, StopReason
 from metasd.policies.frontier.belief import geometric
 
 EVEN = 20.0  # tokens that the belief in a scale of 1 is worth
 LEND = 100.0  # expected tokens of its own up to which a drafter's scale is mostly that of all
 STEADY = 0.99  # the running acceptance rate is taken to be no more
 DRAFT_LIMIT = int(StopReason.DRAFT_LIMIT)
+
+
+def yields(rounds: Rounds, drafter: Ints, lengths: Ints, draws: Floats, models: Bools, said: Floats) -> Floats:
+    """[n, M] what ``rounds`` of ``drafter`` [n] teach of its draft ``lengths`` [n, M], in tokens.
+
+    As ``expected`` where a model's round carries the overlap of all of its draft, else as ``counted``.
+
+    Args: draws [n, 2] tokens that the drafter had accepted and rejected, models [n], said [B, D, 2] as in ``scale``,
+        which the rounds are added to.
+    """
+    rate = draws[:, 0] / draws.sum(axis=1)
+    made = counted(rounds, lengths, rate)
+    if rounds.overlap is None:
+        return made
+    told = models & (np.isfinite(rounds.overlap).sum(axis=1) >= np.maximum(rounds.drafted, 1))
+    if not told.any():
+        return made
+    chances, drafter = chain(rounds.overlap[told]), drafter[told]
+    rounds = rounds.take(told)
+    said[rounds.lane, drafter] += np.stack((rounds.accepted, chances.sum(axis=1)), axis=1)
+    scales = scale(said[rounds.lane], drafter)
+    made[told] = expected(chances, rounds.drafted, lengths[told], rate[told], scales)
+    return made
 
 
 def counted(rounds: Rounds, lengths: Ints, rate: Floats) -> Floats:
