@@ -90,8 +90,7 @@ def replay(
     kept = reset or played.default_reset
     which = np.arange(first_seed, first_seed + seeds)
     timed = costs is not None or trace.costs is not None
-    wanted = played.wants(trace.overlap is not None, timed, pool.models)
-    how: dict[str, Any] = {"costs": costs, "budget": budget, **wanted}
+    how = played.wants(trace.overlap is not None, timed, pool.models) | {"costs": costs, "budget": budget}
     if kept == "never":
         orders = [order_of(trace, seed) for seed in which.tolist()]
         how["sharing"] = min(at_once, len(trace))
