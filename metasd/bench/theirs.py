@@ -88,10 +88,11 @@ def _flashspec(settings: dict[str, Any], scene: dict[str, Any], job: Job) -> Ans
 def _vllm(settings: dict[str, Any], scene: dict[str, Any], job: Job) -> Answer:
     """Its n-gram speculation, one request at a time."""
     theirs = importlib.import_module("vllm")
-    path, _, _ = locate(settings["target"])
+    path, _, _ = locate(settings["target"], getattr(torch, scene["dtype"]), settings["revision"])
     longest = max(len(prompt) for _, _, prompt in texts_of(scene)) + settings["max_new_tokens"]
     engine = theirs.LLM(
         model=path,
+        revision=settings["revision"],
         dtype=scene["dtype"],
         max_model_len=longest + job.length + 1,
         max_num_seqs=1,

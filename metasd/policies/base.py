@@ -44,6 +44,8 @@ class Policy(ABC):
         unit_reward: its formulas hold for rewards within [0, 1] only, so others are refused.
         censored: with full feedback, whether it also wants lengths cut off at the frontier, flagged.
         plans: it returns plans instead of arms: ``plan`` and ``judge`` take the place of ``select`` and ``update``.
+        sums, derived: arrays that add up what rounds told, so that several lanes can learn together (``absorb``), and
+            arrays that follow from them alone; no sums: lanes learn by themselves.
     """
 
     feedback: ClassVar[Literal["bandit", "full"]] = "bandit"
@@ -53,6 +55,8 @@ class Policy(ABC):
     unit_reward: ClassVar[bool] = False
     censored: ClassVar[bool] = False
     plans: ClassVar[bool] = False
+    sums: ClassVar[tuple[str, ...]] = ()
+    derived: ClassVar[tuple[str, ...]] = ()
 
     pool: Pool
     lanes: int
@@ -143,6 +147,11 @@ class Policy(ABC):
         """``lanes`` know from now on what lane ``source`` has learned; call ``begin`` for their texts behind it."""
         for value in self._learned():
             value[lanes] = value[source]
+
+    def absorb(self, lane: int, learned: Mapping[str, NDArray[Any]]) -> None:
+        """Add to what ``lane`` knows what others have ``learned``: by the names in ``sums``, arrays without lanes."""
+        for name, value in learned.items():
+            getattr(self, name)[lane] += value
 
     def _learned(self) -> list[NDArray[Any]]:
         """All arrays of the state, lane first; the noise is none of them."""

@@ -15,18 +15,21 @@ from numpy.typing import NDArray
 from metasd.core.errors import FileError, UsageError
 from metasd.core.records import NO_END, Context, Ints, Rounds, settle
 from metasd.core.reveal import LiveRevealer
-from metasd.core.signals import F
+from metasd.core.signals import INDEX, F
 from metasd.serve import state
 from metasd.serve.config import Config, check_length
 from metasd.serve.counters import Counters
 from metasd.serve.fast.compile import FAST
 from metasd.serve.fast.earlier import possible
 from metasd.serve.fast.texts import FastTexts, warm
-from metasd.serve.lanes import Lanes
+from metasd.serve.lanes import SHARE, Lanes
 from metasd.serve.pace import Pace
+from metasd.serve.prices import Prices
 from metasd.serve.records import Record, Records
 from metasd.serve.requests import Match, Request, Requests
 from metasd.serve.text import SlowTexts, Texts
+
+PROPOSAL = INDEX["proposal_length"]
 
 
 @dataclass(slots=True)
@@ -66,10 +69,14 @@ class Adapter:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.config, self.max_length, self._clock = config, max_length, clock
-        self._forms, self.pool = config.make_pool(check_length(most))
         self.policy = config.make_policy()
-        self._wants = self.policy.wants(overlap=False)
-        unknown = self._wants["reads"] - {"signals", "tail", "proposal", "lag"}
+        self._wants = self.policy.wants(overlap=False, timed=config.goodput, models=False)
+        if self._wants["plans"]:
+            raise UsageError(f"policy {config.policy!r} plans trees, which vLLM cannot check; use one that picks arms")
+        timed = config.goodput and "cost" in self._wants["reads"]
+        self._forms, self.pool = config.make_pool(check_length(most), timed)
+        told = {"cost", "pays"} if config.goodput else set()
+        unknown = self._wants["reads"] - {"signals", "tail", "proposal", "lag"} - told
         if unknown:
             raise UsageError(f"policy {config.policy!r} reads {', '.join(sorted(unknown))}, which no server tells yet")
         self.lanes = Lanes(self.policy, self.pool, config.reset, config.seed)
@@ -79,6 +86,7 @@ class Adapter:
         self.requests = Requests(most, max_length)
         self._most = most
         self._pace = Pace(most) if config.goodput else None
+        self._prices = Prices(self._pace, self.pool) if self._pace is not None and timed else None
         self._left: float | None = None  # when the engine was last given drafts
         self._playing: dict[Request, Playing] = {}
         self.records: Records | None = None
@@ -101,9 +109,10 @@ class Adapter:
         self._learn([m for m in matches if not m.new])
         for request in self.requests.expired():
             self._end(request)
-        for match in matches:
-            if match.new:
-                self._begin(match.request)
+        if any(m.new for m in matches) or self.counters.steps % SHARE == 0:
+            self.lanes.share()
+        for request in (m.request for m in matches if m.new):
+            self._begin(request)
         if matches:
             self._choose(matches, drafts)
         self.counters.steps += 1
@@ -116,6 +125,7 @@ class Adapter:
         """Keep what was learned, where a file is named. Raises FileError."""
         self._saved = time.monotonic()
         if self.config.state is not None:
+            self.lanes.share()
             state.write(Path(self.config.state), self.policy, self.config.policy, self.pool, self.lanes.elder)
 
     def save_if_due(self) -> None:
@@ -175,7 +185,8 @@ class Adapter:
     def _time(self, matches: Sequence[Match], seconds: float) -> None:
         """Note what the engine's step took, if all that it did was to decode."""
         if self._pace is not None and all(m.ran and not m.padded for m in matches):
-            self._pace.see(len(matches), sum(1 + len(m.request.draft) for m in matches), seconds)
+            checked = sum(1 + len(m.request.draft) for m in matches)
+            self._pace.see(len(matches), checked, seconds, sum(len(m.tokens) for m in matches))
 
     # -- a round ------------------------------------------------------------------------------------------------
 
@@ -199,9 +210,11 @@ class Adapter:
 
     def _settle(self, matches: Sequence[Match]) -> Rounds:
         playing = [self._playing[m.request] for m in matches]
-        arm = _ints([p.arm for p in playing])
+        arm, lane = _ints([p.arm for p in playing]), _ints([p.lane for p in playing])
+        cost = None if self._prices is None else self._prices.told(lane, arm)
+        none = None if cost is None else np.zeros(len(arm))
         return settle(
-            lane=_ints([p.lane for p in playing]),
+            lane=lane,
             prompt=_ints([m.request.number for m in matches]),
             arm=arm,
             draft_length=np.minimum(self.pool.draft_length[arm], _ints([p.cap for p in playing])),
@@ -211,6 +224,9 @@ class Adapter:
             agreed=_ints([m.agreed for m in matches]),
             ends_in=np.full(len(matches), NO_END),
             catch_up=np.zeros(len(matches), np.int64),
+            draft_seconds=none,
+            verify_seconds=cost,
+            catch_up_seconds=none,
         )
 
     def _context(self, matches: Sequence[Match]) -> Context:
@@ -241,14 +257,23 @@ class Adapter:
             proposal = np.full((count, drafters), -1, np.int64)
             proposal[lanes] = asked.first
         lag = np.zeros((count, drafters), np.int64) if "lag" in reads else None
-        return Context(position, remaining, available, signals=signals, lag=lag, tail=tail, proposal=proposal)
+        cost = None
+        if self._prices is not None:
+            cost = self._prices.tell(count, lanes, asked.signals[:, :, PROPOSAL])
+            self.counters.price = self._prices.token
+        return Context(position, remaining, available, signals, lag, cost, tail=tail, proposal=proposal)
+
+    def _cap(self, requests: int) -> int:
+        """Most draft tokens a request in the coming step."""
+        if self._pace is None:
+            return self._most
+        return self._pace.cap(requests) if self._prices is None else self._most * self._pace.drafting(requests)
 
     def _choose(self, matches: Sequence[Match], drafts: list[list[int]]) -> None:
         """Have the policy choose, and draft. Equal texts get equal drafts, since nothing would tell them apart if the
         engine swapped their rows."""
         arms = self.policy.select(self._context(matches)).tolist()
-        cap = self._most if self._pace is None else self._pace.cap(len(matches))
-        self.counters.cap = cap
+        self.counters.cap = cap = self._cap(len(matches))
         twins: dict[tuple[int, bytes], list[tuple[Request, Playing]]] = {}
         longest, drafter_of, plain = self._longest, self._drafter_of, len(self.pool) - 1
         for match in matches:

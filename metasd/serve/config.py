@@ -69,10 +69,13 @@ class Config:
                 raise UsageError(f"prior {self.prior}: {shown.reason(error)}; give a file of metasd fit") from error
         return policy
 
-    def make_pool(self, most: int) -> tuple[list[TextDrafterBase], Pool]:
-        """The drafters, one arm each of at most ``most`` tokens, and plain decoding. Raises UsageError."""
+    def make_pool(self, most: int, several: bool = False) -> tuple[list[TextDrafterBase], Pool]:
+        """The drafters, one arm each of at most ``most`` tokens, and plain decoding. Raises UsageError.
+
+        several: arms of 1, 2, 4, ... tokens too, for a policy that weighs them against time.
+        """
         drafters = [_drafter(spec, most) for spec in self.pool if spec != PLAIN]
-        arms = [(d, drafter.draft_length) for d, drafter in enumerate(drafters)]
+        arms = [(d, g) for d, drafter in enumerate(drafters) for g in _lengths(drafter.draft_length, several)]
         return drafters, Pool([d.info for d in drafters], [*arms, (-1, 0)])
 
 
@@ -86,6 +89,10 @@ def _drafter(spec: str, most: int) -> TextDrafterBase:
         problem = f"drafter {spec!r} drafts {made.draft_length} tokens and the engine checks {most}"
         raise UsageError(f"{problem}; raise num_speculative_tokens or lower draft_length")
     return made
+
+
+def _lengths(longest: int, several: bool) -> list[int]:
+    return [*(2**i for i in range((longest - 1).bit_length())), longest] if several else [longest]
 
 
 def check_length(most: int) -> int:

@@ -16,6 +16,7 @@ class Counters:
     padded: passes that vLLM widened by placeholders, ``most`` each, none of which it accepts. dropped: drafts that
     were never judged, since their request was preempted or had come to its end. seconds: the adapter's own, without
     what it takes to read the ``read`` tokens of new prompts (reading_seconds). cap: the longest draft of the last step.
+    price: what a draft token was said to cost in it, in rounds without drafts; 0 where that is not known or not asked.
     """
 
     def __init__(self, pool: Pool) -> None:
@@ -25,7 +26,7 @@ class Counters:
         self.requests = self.steps = self.request_steps = self.dropped = self.padded = 0
         self.rounds = self.drafts = self.drafted = self.accepted = self.emitted = 0
         self.read = self.cap = 0
-        self.seconds = self.reading_seconds = 0.0
+        self.seconds = self.reading_seconds = self.price = 0.0
 
     def add(self, rounds: Rounds) -> None:
         """Sum the rounds of one step."""
@@ -51,6 +52,7 @@ class Counters:
             "dropped_drafts": self.dropped,
             "padded_drafts": self.padded,
             "longest_draft": self.cap,
+            "draft_token_cost": self.price,
             "request_steps": self.request_steps,
             "adapter_seconds": self.seconds,
             "tokens_per_round": self.emitted / self.rounds if self.rounds else None,

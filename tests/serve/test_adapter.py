@@ -238,7 +238,8 @@ def test_bad_settings_are_one_line(given, said):
     [
         ({"pool": ("model:path=x",)}, "cannot run under vLLM's hook"),
         ({"pool": ("lookup:draft_length=9",)}, "drafts 9 tokens and the engine checks 4"),
-        ({"policy": "ratio-ucb"}, "reads cost"),
+        ({"policy": "ratio-ucb", "goodput": False}, "reads cost"),
+        ({"policy": "planner"}, "plans trees"),
         ({"policy": "nobody"}, "unknown policy 'nobody'"),
         ({"policy": "ucb1", "prior": "none.json"}, "prior none"),
         ({"reset": "daily"}, "reset 'daily' is unknown"),

@@ -24,7 +24,9 @@ def played(cost, requests: int, chance: float, steps: int = 300, stall: float = 
                 right += 1
             accepted.append(right)
         seconds = cost(requests * (1 + cap)) * draw.uniform(0.95, 1.05)
-        pace.see(requests, requests * (1 + cap), seconds + (draw.random() < stall) * 50 * seconds)
+        pace.see(
+            requests, requests * (1 + cap), seconds + (draw.random() < stall) * 50 * seconds, requests + sum(accepted)
+        )
         pace.judge(np.full(requests, cap), np.full(requests, cap), np.array(accepted))
         caps.append(cap)
     return caps

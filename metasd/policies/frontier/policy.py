@@ -59,6 +59,8 @@ class Frontier(Policy):
     scope: ClassVar[Literal["free", "all"]] = "free"
     reads: ClassVar[frozenset[str]] = frozenset({"signals", "tail", "proposal"})
     default_reset: ClassVar[Literal["prompt", "never"]] = "never"
+    sums: ClassVar[tuple[str, ...]] = ("A", "b", "mass", "draws", "said", "rate")
+    derived: ClassVar[tuple[str, ...]] = ("P", "theta")
 
     def __init__(
         self,
@@ -160,6 +162,13 @@ class Frontier(Policy):
         super().begin(lanes, keys)
         self.text_rows[lanes] = 0.0
         self._levels.gone[lanes] = BETWEEN
+
+    def absorb(self, lane: int, learned: Mapping[str, NDArray[Any]]) -> None:
+        """As ``Policy.absorb``; solves the regressions anew."""
+        super().absorb(lane, learned)
+        self.mass[lane] = self.mass[lane].sum(axis=1, keepdims=True) * (1.0, 0.0)
+        self.P[lane] = np.linalg.inv(self.A[lane])
+        self.theta[lane] = (self.b[lane, :, None] @ self.P[lane, self._layout.drafter_of])[:, 0]
 
     # -- choosing -----------------------------------------------------------------------------------------------
 
