@@ -44,7 +44,7 @@ class Policy(ABC):
         unit_reward: its formulas hold for rewards within [0, 1] only, so others are refused.
         censored: with full feedback, whether it also wants lengths cut off at the frontier, flagged.
         plans: it returns plans instead of arms: ``plan`` and ``judge`` take the place of ``select`` and ``update``.
-        sums, derived: arrays that add up what rounds told, so that several lanes can learn together (``absorb``), and
+        sums, derived: arrays that add up what rounds told, so that several lanes can learn together (``accumulate``), and
             arrays that follow from them alone; no sums: lanes learn by themselves.
     """
 
@@ -148,7 +148,7 @@ class Policy(ABC):
         for value in self._learned():
             value[lanes] = value[source]
 
-    def absorb(self, lane: int, learned: Mapping[str, NDArray[Any]]) -> None:
+    def accumulate(self, lane: int, learned: Mapping[str, NDArray[Any]]) -> None:
         """Add to what ``lane`` knows what others have ``learned``: by the names in ``sums``, arrays without lanes."""
         for name, value in learned.items():
             getattr(self, name)[lane] += value

@@ -83,7 +83,7 @@ class Lanes:
             now = getattr(self._policy, name)[lanes]
             told[name] = (now - known[lanes]).sum(axis=0)
             known[lanes] = now
-        self._policy.absorb(BASE, told)
+        self._policy.accumulate(BASE, told)
 
     def _remember(self) -> None:
         if self._sharing:

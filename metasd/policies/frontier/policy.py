@@ -163,9 +163,9 @@ class Frontier(Policy):
         self.text_rows[lanes] = 0.0
         self._levels.gone[lanes] = BETWEEN
 
-    def absorb(self, lane: int, learned: Mapping[str, NDArray[Any]]) -> None:
-        """As ``Policy.absorb``; solves the regressions anew."""
-        super().absorb(lane, learned)
+    def accumulate(self, lane: int, learned: Mapping[str, NDArray[Any]]) -> None:
+        """As ``Policy.accumulate``; solves the regressions anew."""
+        super().accumulate(lane, learned)
         self.mass[lane] = self.mass[lane].sum(axis=1, keepdims=True) * (1.0, 0.0)
         self.P[lane] = np.linalg.inv(self.A[lane])
         self.theta[lane] = (self.b[lane, :, None] @ self.P[lane, self._layout.drafter_of])[:, 0]
