@@ -44,8 +44,8 @@ class Policy(ABC):
         unit_reward: its formulas hold for rewards within [0, 1] only, so others are refused.
         censored: with full feedback, whether it also wants lengths cut off at the frontier, flagged.
         plans: it returns plans instead of arms: ``plan`` and ``judge`` take the place of ``select`` and ``update``.
-        sums, derived: arrays that add up what rounds told, so that several lanes can learn together (``accumulate``), and
-            arrays that follow from them alone; no sums: lanes learn by themselves.
+        sums, derived: arrays that add up what rounds told, so that several lanes can learn together (``accumulate``),
+            and arrays that follow from them alone; no sums: lanes learn by themselves.
     """
 
     feedback: ClassVar[Literal["bandit", "full"]] = "bandit"
