@@ -31,8 +31,10 @@ CONTENDERS: dict[str, dict[str, Any]] = {
     "suffix": {"speculative": {"method": "suffix"}},
     "metasd": {"speculative": CUSTOM, "metasd": {"pool": POOL}},
     "metasd, full length": {"speculative": CUSTOM, "metasd": {"pool": POOL, "goodput": False}},
+    "head": {"speculative": {"method": "eagle3"}},
 }
-"""As their makers ship them, all with the same number of draft tokens. The second metasd never shortens a draft."""
+"""As their makers ship them, all with the same number of draft tokens. The second metasd never shortens a draft; head
+is vLLM's own EAGLE-3 class on the folder ``--head``, as ``metasd distill`` writes it."""
 BASE = "none"
 
 
@@ -65,6 +67,8 @@ def engine(contender: dict[str, Any], given: argparse.Namespace) -> Any:
     own: dict[str, Any] = {"async_scheduling": contender.get("async_scheduling", False)}
     if "speculative" in contender:
         own["speculative_config"] = contender["speculative"] | {"num_speculative_tokens": given.most}
+        if given.one == "head":
+            own["speculative_config"]["model"] = given.head
     if "metasd" in contender:
         stats = {"stats": str(stats_of(given)), "log_every": 5}
         own["additional_config"] = {"metasd": contender["metasd"] | stats}
@@ -126,6 +130,7 @@ def measure(given: argparse.Namespace) -> None:
                 continue
             sys.stderr.write(f"{name}, {at} at once\n")
             told = ["--per-domain", given.per_domain, "--tokens", given.tokens, "--most", given.most]
+            told += ["--head", given.head] if given.head else []
             command = [sys.executable, __file__, "--one", name, "--out", given.out, "--at", at, *told]
             with (given.out / f"{name}-{at}.log").open("w") as log:
                 quiet = {"stdout": log, "stderr": subprocess.STDOUT}
@@ -172,7 +177,8 @@ def main() -> None:
     asked.add_argument("--tokens", type=int, default=64)
     asked.add_argument("--most", type=int, default=4, help="draft tokens a pass")
     asked.add_argument("--domains", nargs="+", default=["code", "math", "translation", "summary", "qa", "chat"])
-    asked.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
+    asked.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=[c for c in CONTENDERS if c != "head"])
+    asked.add_argument("--head", help="folder of an EAGLE-3 head for the contender head")
     asked.add_argument("--one", choices=CONTENDERS, help=argparse.SUPPRESS)
     given = asked.parse_args()
     given.out = given.out.resolve()
