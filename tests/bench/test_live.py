@@ -16,9 +16,10 @@ pytest.importorskip("transformers")
 
 import tiny
 
-from metasd.bench import kept, process, run, worker
+from metasd.bench import kept, process, run, theirs, worker
 from metasd.cli import main
 from metasd.report.live import lines
+from metasd.runtime.locate import locate
 
 TOKENS = 10
 
@@ -219,8 +220,17 @@ def test_others_are_asked_in_their_own_words(
         module.__dict__.update(has)
         module.__spec__ = types.SimpleNamespace(name=name)  # type: ignore[assignment]
         monkeypatch.setitem(sys.modules, name, module)
+    located: list[tuple[Any, ...]] = []
+
+    def watched(*given: Any) -> Any:
+        located.append(given)
+        return locate(*given)
+
+    monkeypatch.setattr(theirs, "locate", watched)
     code, made = bench("--only", "vllm-ngram", "--only", "flashspec", "--only", "generate", "--drafter", "lookup")
     assert code == 0, made
+    # a .gguf file becomes other weights in another dtype: everybody must decode with the same
+    assert [str(dtype) for _, dtype, _ in located] == [f"torch.{made['scene']['dtype']}"]
     assert rows_of(made)["vllm-ngram"]["tokens"] == rows_of(made)["flashspec"]["tokens"] == 9
     assert rows_of(made)["vllm-ngram"]["same_text"] == 0
     assert asked["vllm"]["speculative_config"]["num_speculative_tokens"] == 10
